@@ -1,0 +1,250 @@
+"""Anchors: boxes of fixed shapes, laid over the image at every cell of a feature map.
+
+The shapes come from sizes and aspect ratios, the centres from the stride, and one
+broadcast puts them together. Nothing is rounded and nothing depends on the picture,
+only on the size of the feature map. (Faster R-CNN, section 3.1.1.)
+
+Dimension letters: H, W rows and columns of a feature map; A anchor shapes at a cell; S
+sizes; R aspect ratios; N = H * W * A anchors, counted row by row, then column, then
+shape: the order `(H, W, A)`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rpn_lib.boxes import BoxError
+
+
+def anchor_shapes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
+    """Width and height of an anchor of every size and aspect ratio.
+
+    The two equations `width / height = ratio` and `width * height = size ** 2` give
+    `width = size * sqrt(ratio)` and `height = size / sqrt(ratio)`. Here an aspect ratio
+    is width over height, so 2 is a wide box; torchvision and detectron2 mean height
+    over width.
+
+    Args:
+        sizes: side of the square of the same area, pixels, S values above 0.
+        aspect_ratios: width / height, R values above 0.
+
+    Returns:
+        `(S * R, 2)`, width and height, pixels; the first R rows have the first size.
+
+    Raises:
+        BoxError: no sizes or ratios, or one that is not a positive finite number.
+
+    >>> anchor_shapes([128], [1, 2, 0.5])
+    tensor([[128.0000, 128.0000],
+            [181.0193,  90.5097],
+            [ 90.5097, 181.0193]])
+    """
+    size = _positive(sizes, "sizes")[:, None]  # (S, 1)
+    root = _positive(aspect_ratios, "aspect_ratios").sqrt()[None, :]  # (1, R)
+    shapes = torch.stack([size * root, size / root], dim=-1)  # (S, R, 2)
+    return shapes.flatten(0, 1).float()
+
+
+def anchor_grid(
+    grid_size: Sequence[int],
+    stride: float | Sequence[float],
+    shapes: Tensor,
+    offset: float = 0.5,
+) -> Tensor:
+    """Put anchors of the given shapes at every cell of a feature map.
+
+    Args:
+        grid_size: `(H, W)`, rows and columns of the feature map.
+        stride: pixels of the image per cell; one number, or `(down, right)`.
+        shapes: `(A, 2)`, widths and heights, pixels.
+        offset: where in its cell a centre lies, in cells: 0.5 is the middle, 0 the
+            upper left corner, which is what torchvision uses.
+
+    Returns:
+        `(H, W, A, 4)`, xyxy, pixels, float32. Anchors at the border reach outside the
+        image.
+
+    Raises:
+        BoxError: a grid, stride or shape that is not positive.
+
+    >>> grid = anchor_grid((2, 3), 16, torch.tensor([[32.0, 8.0]]))
+    >>> grid[1, 2, 0]  # centre (40, 24)
+    tensor([24., 20., 56., 28.])
+    """
+    if len(grid_size) != 2 or any(int(n) != n or n < 1 for n in grid_size):
+        raise BoxError(
+            f"grid_size is {tuple(grid_size)}; it must be (rows, columns), both 1 or "
+            "more."
+        )
+    if (
+        shapes.ndim != 2
+        or shapes.shape[1] != 2
+        or not len(shapes)
+        or not (shapes > 0).all()
+    ):
+        raise BoxError(
+            f"shapes must be (A, 2) positive widths and heights, not {shapes.tolist()}."
+        )
+    strides = _positive(
+        [stride] * 2 if isinstance(stride, int | float) else stride, "stride"
+    ).tolist()
+    centres = [
+        (torch.arange(n, device=shapes.device, dtype=torch.float32) + offset) * step
+        for n, step in zip(grid_size, strides)
+    ]
+    y, x = torch.meshgrid(*centres, indexing="ij")  # (H, W) each
+    centre = torch.stack([x, y], dim=-1)[:, :, None]  # (H, W, 1, 2)
+    half = shapes.float() / 2  # (A, 2)
+    return torch.cat([centre - half, centre + half], dim=-1)  # (H, W, A, 4)
+
+
+def inside_image(
+    anchors: Tensor, image_size: Sequence[int], margin: float = 0
+) -> Tensor:
+    """Which anchors lie within the image, or reach at most `margin` pixels out of it.
+
+    The paper trains on the anchors inside only: about 6,000 of the 20,000 of a 1000x600
+    image.
+
+    Args:
+        anchors: `(..., 4)`, xyxy, pixels.
+        image_size: `(height, width)`, pixels.
+        margin: how far an anchor may reach outside, pixels, 0 or more.
+
+    Returns:
+        `(...)`, bool.
+
+    >>> grid = anchor_grid((2, 2), 16, torch.tensor([[16.0, 16.0], [20.0, 16.0]]))
+    >>> inside_image(grid, (32, 32))[0, 0]
+    tensor([ True, False])
+    """
+    height, width = image_size
+    x1, y1, x2, y2 = anchors.unbind(-1)
+    return (
+        (x1 >= -margin)
+        & (y1 >= -margin)
+        & (x2 <= width + margin)
+        & (y2 <= height + margin)
+    )
+
+
+class AnchorGenerator(nn.Module):
+    """Anchors for the feature maps of a network, one level or several.
+
+    Args:
+        sizes: for each level, its anchor sizes in pixels. A flat list is one level.
+        aspect_ratios: width / height, the same at every level.
+        strides: for each level, pixels of the image per cell. They are given, never
+            computed from the size of a feature map: a 500 pixel wide image at stride 16
+            has a grid of 32 columns, and 500 // 32 is 15.
+        shapes: instead of sizes and ratios: for each level its `(width, height)` pairs.
+        offset: see `anchor_grid`.
+
+    Raises:
+        BoxError: settings that do not fit together; the message names the level.
+
+    >>> generate = AnchorGenerator(sizes=[64, 128, 256], strides=[32])
+    >>> generate([(32, 32)])[0].shape
+    torch.Size([9216, 4])
+    """
+
+    # Image sizes to remember, enough for a few batches; 268,569 anchors are 4 MB.
+    cache_size = 8
+
+    def __init__(
+        self,
+        sizes: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
+        strides: Sequence[float] = (16,),
+        *,
+        shapes: Sequence[Sequence[Sequence[float]]] | None = None,
+        offset: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if (sizes is None) == (shapes is None):
+            raise BoxError(
+                "Give AnchorGenerator either sizes (with aspect_ratios) or shapes."
+            )
+        if shapes is not None:
+            levels = [
+                torch.as_tensor(level, dtype=torch.float32).reshape(-1, 2)
+                for level in shapes
+            ]
+            for number, level in enumerate(levels):
+                _positive(level.flatten().tolist(), f"shapes of level {number}")
+        else:
+            per_level: Any = sizes
+            if not any(isinstance(level, Sequence) for level in per_level):
+                per_level = [per_level]  # a flat list is one level
+            levels = [anchor_shapes(level, aspect_ratios) for level in per_level]
+        _positive(strides, "strides")
+        if len(levels) != len(strides):
+            raise BoxError(
+                f"{len(levels)} levels of anchors and {len(strides)} strides; give one of "
+                "each per level."
+            )
+        self.levels = levels
+        self.strides = tuple(strides)
+        self.offset = offset
+        self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
+
+    @property
+    def num_anchors(self) -> list[int]:
+        """Anchors at a cell (A), for each level."""
+        return [len(level) for level in self.levels]
+
+    def forward(
+        self, grid_sizes: Sequence[Sequence[int]], device: torch.device | str = "cpu"
+    ) -> list[Tensor]:
+        """Anchors of each level, flat.
+
+        Args:
+            grid_sizes: `(H, W)` of each level's feature map.
+            device: where the anchors shall live.
+
+        Returns:
+            for each level `(H * W * A, 4)`, xyxy, pixels, float32. They are shared
+            between calls: do not write into them.
+
+        Raises:
+            BoxError: another number of feature maps than of levels.
+        """
+        if len(grid_sizes) != len(self.levels):
+            raise BoxError(
+                f"{len(grid_sizes)} feature maps for {len(self.levels)} levels of anchors."
+            )
+        return [
+            self._level(i, tuple(size), torch.device(device))
+            for i, size in enumerate(grid_sizes)
+        ]
+
+    def _level(
+        self, index: int, grid_size: tuple[int, ...], device: torch.device
+    ) -> Tensor:
+        key = (index, grid_size, device)
+        if key not in self._cache:
+            shapes = self.levels[index].to(device)
+            grid = anchor_grid(grid_size, self.strides[index], shapes, self.offset)
+            self._cache[key] = grid.flatten(0, 2)
+            if len(self._cache) > self.cache_size * len(self.levels):
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    def extra_repr(self) -> str:
+        """Shapes and strides, for `print(network)`."""
+        return f"num_anchors={self.num_anchors}, strides={self.strides}"
+
+
+def _positive(values: Sequence[float], name: str) -> Tensor:
+    tensor = torch.as_tensor(values, dtype=torch.float64)
+    if (
+        tensor.ndim != 1
+        or not len(tensor)
+        or not ((tensor > 0) & tensor.isfinite()).all()
+    ):
+        raise BoxError(f"{name} must be a list of positive numbers, not {values!r}.")
+    return tensor

@@ -1,0 +1,149 @@
+"""Boxes: area, intersection over union, and the check that every ground truth passes.
+
+A box is `(x1, y1, x2, y2)` in pixels: x to the right, y down, float32, no +1. A box
+that covers the first pixel of an image is `(0, 0, 1, 1)`. Other formats are converted
+at the edge of the program with `torchvision.ops.box_convert`.
+
+Dimension letters: N, M numbers of boxes; 4 the coordinates `x1, y1, x2, y2`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class BoxError(ValueError):
+    """A box, or the setting of a function on boxes, that cannot be used; the message "
+    "says why."""
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Area of each box, `(x2 - x1) * (y2 - y1)`.
+
+    Args:
+        boxes: `(..., 4)`, xyxy, pixels.
+
+    Returns:
+        `(...)`, square pixels.
+
+    >>> box_area(torch.tensor([[0.0, 0.0, 4.0, 3.0]]))
+    tensor([12.])
+    """
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def box_intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Area that each box of one set shares with each box of another.
+
+    Args:
+        boxes1: `(N, 4)`, xyxy, pixels.
+        boxes2: `(M, 4)`, xyxy, pixels.
+
+    Returns:
+        `(N, M)`, square pixels, 0 where two boxes are apart or only touch.
+
+    >>> a = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
+    >>> box_intersection(a, torch.tensor([[2.0, 3.0, 9.0, 9.0]]))
+    tensor([[2.]])
+    """
+    top_left = torch.maximum(boxes1[:, None, :2], boxes2[None, :, :2])  # (N, M, 2)
+    bottom_right = torch.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:])  # (N, M, 2)
+    return (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+
+
+def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Intersection over union (IoU, the Jaccard index) of every pair of boxes.
+
+    Two boxes without area have no union; their IoU is 0 here, never NaN.
+
+    Args:
+        boxes1: `(N, 4)`, xyxy, pixels.
+        boxes2: `(M, 4)`, xyxy, pixels.
+
+    Returns:
+        `(N, M)`, from 0 (apart) to 1 (the same box).
+
+    >>> a = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
+    >>> box_iou(a, torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]))
+    tensor([[0.3333, 0.0000]])
+    """
+    intersection = box_intersection(boxes1, boxes2)
+    union = box_area(boxes1)[:, None] + box_area(boxes2)[None, :] - intersection
+    return torch.where(union > 0, intersection / union, 0.0)
+
+
+def check_boxes(
+    boxes: Tensor | Sequence[Sequence[float]],
+    image_size: Sequence[int] | None = None,
+    *,
+    where: str = "boxes",
+) -> Tensor:
+    """Ground-truth boxes as a float32 tensor, or an error that says which one is wrong.
+
+    Zero-size boxes and coordinates in another format are the most frequent cause of a
+    loss that turns NaN; they are cheaper to refuse here than to find there.
+
+    Args:
+        boxes: `(N, 4)`, xyxy, pixels; N may be 0. Anything that `torch.as_tensor`
+            takes.
+        image_size: `(height, width)` of the image, pixels; `None` leaves the borders
+            unchecked.
+        where: what to call these boxes in a message: `"image 3 (cells/0003.jpg)"`.
+
+    Returns:
+        `(N, 4)`, float32, xyxy, pixels.
+
+    Raises:
+        BoxError: wrong shape; NaN or infinite; `x2 <= x1` or `y2 <= y1`; outside the
+            image.
+
+    >>> check_boxes([[10, 20, 50, 80]], (100, 100))
+    tensor([[10., 20., 50., 80.]])
+    >>> check_boxes([[10, 20, 5, 8]], where="image 3")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    rpn_lib.boxes.BoxError: image 3, box 0 [10, 20, 5, 8]: x2 < x1. Boxes are (x1, ...
+    """
+    boxes = torch.as_tensor(boxes, dtype=torch.float32)
+    if boxes.numel() == 0 and boxes.shape in ((0,), (0, 4), (1, 0)):
+        return boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise BoxError(
+            f"{where}: boxes have shape {tuple(boxes.shape)}; they must be (number of "
+            "boxes, 4), and (0, 4) where there are none."
+        )
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    height, width = (math.inf, math.inf) if image_size is None else image_size
+    good = (x1 < x2) & (y1 < y2) & boxes.isfinite().all(-1)  # (N,)
+    if image_size is not None:
+        good &= (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height)
+    if not good.all():
+        index = int((~good).nonzero()[0])
+        raise BoxError(
+            f"{where}, box {index} {_explain(boxes[index].tolist(), height, width)}"
+        )
+    return boxes
+
+
+def _explain(box: list[float], height: float, width: float) -> str:
+    x1, y1, x2, y2 = box
+    text = "[" + ", ".join(f"{value:g}" for value in box) + "]: "
+    if not all(math.isfinite(value) for value in box):
+        return text + "a coordinate is not a finite number. Look for a missing value."
+    if x1 == x2 or y1 == y2:
+        return text + (
+            f"{'width' if x1 == x2 else 'height'} is zero. Drop the box; if its "
+            "coordinates count pixels from 1 and include the last one, as in Pascal "
+            "VOC, subtract 1 from x1 and y1."
+        )
+    if x2 < x1 or y2 < y1:
+        return text + (
+            f"{'x2 < x1' if x2 < x1 else 'y2 < y1'}. Boxes are (x1, y1, x2, y2); if "
+            "these are (x, y, width, height), convert them with "
+            'torchvision.ops.box_convert(boxes, "xywh", "xyxy").'
+        )
+    return text + (
+        f"reaches outside the image, which is {width:g} wide and {height:g} high. Clip "
+        "it with torchvision.ops.clip_boxes_to_image, or resize boxes and image together."
+    )

@@ -1,0 +1,113 @@
+"""The loss: is there an object, and how far is the anchor from it.
+
+Cross-entropy on the two scores of the sampled anchors, plus smooth L1 on the deltas of
+those that are objects, weighted with lambda (Faster R-CNN, equation 1).
+
+Dimension letters: M sampled anchors; P of them objects.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rpn_lib.boxes import BoxError
+
+
+def objectness_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy between two scores and the label.
+
+    Args:
+        scores: `(M, 2)`: background, object.
+        labels: `(M,)`, int64: 0 background, above 0 object of any class. No ignored
+            anchors.
+
+    Returns:
+        a scalar; 0, with a gradient of 0, where M is 0.
+
+    >>> objectness_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))  # log(2)
+    tensor(0.6931)
+    """
+    total = F.cross_entropy(scores.float(), (labels > 0).long(), reduction="sum")
+    return total / max(len(labels), 1)
+
+
+def smooth_l1(difference: Tensor, beta: float = 1.0) -> Tensor:
+    """Smooth L1: a parabola near zero, a line beyond `beta` (Fast R-CNN, equation 3).
+
+    Args:
+        difference: any shape.
+        beta: where the parabola ends, above 0 or 0; 0 is plain L1.
+
+    Returns:
+        the same shape: `x^2 / (2 beta)` where `|x| < beta`, else `|x| - beta / 2`.
+
+    >>> smooth_l1(torch.tensor([0.5, -3.0]))
+    tensor([0.1250, 2.5000])
+    """
+    size = difference.abs()
+    if beta == 0:
+        return size
+    return torch.where(size < beta, size**2 / (2 * beta), size - beta / 2)
+
+
+def box_loss(deltas: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
+    """Smooth L1 summed over the four deltas, then the mean over the objects.
+
+    Args:
+        deltas: `(P, 4)`, predicted.
+        targets: `(P, 4)`, from `rpn_lib.transforms.encode`.
+        beta: see `smooth_l1`.
+
+    Returns:
+        a scalar; 0, with a gradient of 0, where P is 0. (The mean of nothing would be
+        NaN.)
+
+    >>> box_loss(torch.tensor([[0.5, 0.0, 0.0, 3.0]]), torch.zeros(1, 4))
+    tensor(2.6250)
+    """
+    return smooth_l1(deltas.float() - targets, beta).sum() / max(len(targets), 1)
+
+
+class RPNLoss(nn.Module):
+    """Both losses of an RPN.
+
+    Args:
+        lambda_: weight of the box loss, 0 or more. The paper finds anything from 1 to
+            100 to work.
+        beta: see `smooth_l1`.
+
+    Raises:
+        BoxError: a negative setting.
+
+    >>> scores, labels = torch.zeros(2, 2), torch.tensor([1, 0])
+    >>> losses = RPNLoss()(scores, labels, torch.full((1, 4), 0.5), torch.zeros(1, 4))
+    >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
+    {'objectness': 0.6931, 'box': 0.5}
+    """
+
+    def __init__(self, lambda_: float = 1.0, beta: float = 1.0) -> None:
+        super().__init__()
+        if lambda_ < 0 or beta < 0:
+            raise BoxError(f"lambda_={lambda_} and beta={beta} must be 0 or more.")
+        self.lambda_ = lambda_
+        self.beta = beta
+
+    def forward(
+        self, scores: Tensor, labels: Tensor, deltas: Tensor, targets: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses of the sampled anchors of a batch.
+
+        Args:
+            scores: `(M, 2)`: background, object.
+            labels: `(M,)`: 0 background, above 0 object.
+            deltas: `(P, 4)`, predicted, of the objects only.
+            targets: `(P, 4)`, what they should be.
+
+        Returns:
+            `objectness` and `box`, the latter times `lambda_`; their sum is the loss to
+            minimise.
+        """
+        return {
+            "objectness": objectness_loss(scores, labels),
+            "box": self.lambda_ * box_loss(deltas, targets, self.beta),
+        }

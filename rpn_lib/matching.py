@@ -1,0 +1,224 @@
+"""Matching: which anchors learn that they see an object, and which the loss looks at.
+
+An anchor is an object (label 1, or the class) where its IoU with a true box reaches the
+upper threshold, background (0) where its IoU with every true box is below the lower
+one, and ignored (-1) in between. So that no object is left without an anchor, the best
+anchor of each true box is an object too (Faster R-CNN, section 3.1.2).
+
+Dimension letters: N anchors; G true boxes; B anchors of a block.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rpn_lib.boxes import BoxError, box_area
+
+# Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
+# enough that Python's own time does not count.
+BLOCK_PAIRS = 2**18
+
+
+class Matches(NamedTuple):
+    """What `match_anchors` finds out about N anchors and G true boxes.
+
+    Attributes:
+        labels: `(N,)`, int64: 1 or the class for an object, 0 for background, -1 for
+            ignored.
+        gt_index: `(N,)`, int64: the true box of the highest IoU; 0 where there is no
+            true box.
+        iou: `(N,)`, float32: that IoU; 0 where there is no true box.
+        gt_best_iou: `(G,)`, float32: the highest IoU that any anchor has with each true
+            box.
+    """
+
+    labels: Tensor
+    gt_index: Tensor
+    iou: Tensor
+    gt_best_iou: Tensor
+
+
+def match_anchors(
+    anchors: Tensor,
+    gt_boxes: Tensor,
+    *,
+    positive_iou: float = 0.7,
+    negative_iou: float = 0.3,
+    best_anchor: bool = True,
+    min_num_positives: int = 0,
+    gt_labels: Tensor | None = None,
+    valid: Tensor | None = None,
+) -> Matches:
+    """Label anchors by their IoU with the true boxes of one image.
+
+    An anchor that is made positive, by either rule, keeps the true box that it overlaps
+    most as its target, even if it is the best anchor of another one, as in the paper's
+    code.
+
+    Args:
+        anchors: `(N, 4)`, xyxy, pixels.
+        gt_boxes: `(G, 4)`, xyxy, pixels; G may be 0, then all anchors are background.
+        positive_iou: an anchor with at least this IoU is an object; in (0, 1].
+        negative_iou: an anchor with less than this IoU is background; in [0,
+            positive_iou].
+        best_anchor: make the best anchors of each true box, ties included, objects as
+            well; only where their IoU is above 0, so a box that no anchor touches
+            changes nothing.
+        min_num_positives: if there are fewer objects than this, the anchors of the
+            highest IoU (above 0) become objects until there are.
+        gt_labels: `(G,)`, int64 classes from 1, used as labels in place of 1.
+        valid: `(N,)`, bool: anchors that may be labelled; the others are ignored (-1)
+            and are nobody's best anchor. See `rpn_lib.anchors.inside_image`.
+
+    Returns:
+        labels, true box, IoU of each anchor, and the best IoU of each true box.
+
+    Raises:
+        BoxError: thresholds out of order, or arguments whose lengths do not fit.
+
+    >>> anchors = torch.tensor([[0, 0, 9.0, 9], [0, 5, 9, 14], [40, 0, 49, 9]])
+    >>> match_anchors(anchors, torch.tensor([[0.0, 0.0, 9.0, 10.0]])).labels
+    tensor([ 1, -1,  0])
+    """
+    if not 0 <= negative_iou <= positive_iou <= 1 or positive_iou == 0:
+        raise BoxError(
+            f"negative_iou={negative_iou} and positive_iou={positive_iou} must keep "
+            "the order "
+            "0 <= negative_iou <= positive_iou <= 1, with positive_iou above 0."
+        )
+    if gt_labels is not None and (
+        len(gt_labels) != len(gt_boxes) or (gt_labels < 1).any()
+    ):
+        raise BoxError(
+            f"gt_labels must hold a class from 1 for each of the {len(gt_boxes)} true "
+            "boxes "
+            f"(0 means background, -1 ignored), not {gt_labels.tolist()}."
+        )
+    if valid is not None and valid.shape != anchors.shape[:1]:
+        raise BoxError(
+            f"valid has shape {tuple(valid.shape)} for {len(anchors)} anchors."
+        )
+
+    iou, gt_index, gt_best_iou, best = _best_pairs(anchors, gt_boxes, valid)
+    positive = iou >= positive_iou
+    if best_anchor:
+        positive[best] = True
+    missing = min_num_positives - int(positive.sum()) if min_num_positives else 0
+    if missing > 0:
+        rank = iou.masked_fill(positive, 0).sort(descending=True, stable=True)
+        positive[rank.indices[:missing][rank.values[:missing] > 0]] = True
+
+    labels = torch.where(iou < negative_iou, 0, -1)
+    objects = (
+        torch.ones_like(gt_index) if gt_labels is None else gt_labels.long()[gt_index]
+    )
+    labels = torch.where(positive, objects, labels)
+    if valid is not None:
+        labels = labels.masked_fill(~valid, -1)
+    return Matches(labels, gt_index, iou, gt_best_iou)
+
+
+def _best_pairs(
+    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Best true box and IoU of each anchor, best IoU of each true box, anchors with it.
+
+    The whole matrix of IoUs, (N, G), would take gigabytes for a large image. One block
+    of anchors at a time is enough: its rows are finished at once, and of its columns
+    only the running maximum is kept.
+    """
+    num_anchors, num_gt = len(anchors), len(gt_boxes)
+    iou = anchors.new_zeros(num_anchors)
+    gt_index = torch.zeros(num_anchors, dtype=torch.long, device=anchors.device)
+    if not num_gt:
+        return iou, gt_index, iou[:0], gt_index[:0]
+    block = max(1, BLOCK_PAIRS // num_gt)
+    starts = range(0, num_anchors, block)
+    block_best = anchors.new_empty(len(starts), num_gt)
+    for i, start in enumerate(starts):
+        pairs = _iou_block(anchors, gt_boxes, valid, start, block)  # (G, B)
+        iou[start : start + block], gt_index[start : start + block] = pairs.max(dim=0)
+        block_best[i] = pairs.amax(dim=1)
+    gt_best_iou = block_best.amax(dim=0)  # (G,)
+    # Which anchors reach it? Only the blocks that hold a maximum are looked at again.
+    again = ((block_best == gt_best_iou) & (gt_best_iou > 0)).any(dim=1).nonzero()[:, 0]
+    best = [
+        (_iou_block(anchors, gt_boxes, valid, starts[i], block) == gt_best_iou[:, None])
+        .logical_and(gt_best_iou[:, None] > 0)
+        .any(dim=0)
+        .nonzero()[:, 0]
+        + starts[i]
+        for i in again.tolist()
+    ]
+    return iou, gt_index, gt_best_iou, torch.cat([*best, gt_index[:0]])
+
+
+def _iou_block(
+    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, start: int, block: int
+) -> Tensor:
+    """IoU of every true box with a block of anchors, `(G, B)`, on contiguous rows "
+    "for speed."""
+    part = anchors[start : start + block]
+    ax1, ay1, ax2, ay2 = part.t().contiguous()  # (B,) each
+    gx1, gy1, gx2, gy2 = gt_boxes.t()[:, :, None]  # (G, 1) each
+    width = (
+        torch.minimum(ax2, gx2).sub_(torch.maximum(ax1, gx1)).clamp_(min=0)
+    )  # (G, B)
+    height = torch.minimum(ay2, gy2).sub_(torch.maximum(ay1, gy1)).clamp_(min=0)
+    intersection = width.mul_(height)
+    union = (box_area(part) + box_area(gt_boxes)[:, None]).sub_(intersection)
+    iou = intersection.div_(union)
+    return iou if valid is None else iou.mul_(valid[start : start + block])
+
+
+def sample_anchors(
+    labels: Tensor,
+    num_samples: int = 256,
+    positive_fraction: float = 0.5,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Choose the anchors of one image that the loss looks at.
+
+    Nearly all anchors are background; a loss over all of them would be about nothing
+    else. So 256 are drawn, at most half of them objects; background fills up the rest.
+
+    Args:
+        labels: `(N,)` from `match_anchors`: above 0 object, 0 background, -1 ignored.
+        num_samples: how many to draw, 1 or more; fewer come back if there are not
+            enough.
+        positive_fraction: the largest share of objects, in [0, 1].
+        generator: source of randomness; `None` is torch's global one.
+
+    Returns:
+        indices of objects and of background, int64, in random order.
+
+    Raises:
+        BoxError: `num_samples` or `positive_fraction` out of range.
+
+    >>> labels = torch.tensor([1, 0, 0, -1, 0])
+    >>> objects, background = sample_anchors(labels, num_samples=4)
+    >>> objects, background.sort().values
+    (tensor([0]), tensor([1, 2, 4]))
+    """
+    if num_samples < 1 or not 0 <= positive_fraction <= 1:
+        raise BoxError(
+            f"num_samples={num_samples} must be 1 or more and "
+            f"positive_fraction={positive_fraction} "
+            "between 0 and 1."
+        )
+    objects = _choose(
+        (labels > 0).nonzero()[:, 0], int(num_samples * positive_fraction), generator
+    )
+    background = _choose(
+        (labels == 0).nonzero()[:, 0], num_samples - len(objects), generator
+    )
+    return objects, background
+
+
+def _choose(indices: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    # A generator lives on one device; the numbers are drawn there and the choice moved
+    # to the indices.
+    device = generator.device if generator is not None else indices.device
+    order = torch.randperm(len(indices), generator=generator, device=device)[:count]
+    return indices[order.to(indices.device)]

@@ -1,0 +1,126 @@
+"""The network: a small backbone, the sliding window, and the two heads.
+
+A 3x3 convolution looks at every place of the feature map; two 1x1 convolutions read
+off, for each of A anchors there, two scores and four deltas (Faster R-CNN, section
+3.1).
+
+Dimension letters: B images; C channels; H, W rows and columns of a feature map; A
+anchors at a cell.
+"""
+
+from typing import NamedTuple
+
+from einops.layers.torch import Rearrange
+from torch import Tensor, nn
+
+from rpn_lib.boxes import BoxError
+
+
+class HeadOutput(NamedTuple):
+    """What the heads say about every anchor of a feature map.
+
+    Attributes:
+        scores: `(B, H, W, A, 2)`: background, object. Only their difference matters.
+        deltas: `(B, H, W, A, 4)`: `t_x, t_y, t_w, t_h`, see `rpn_lib.transforms`.
+    """
+
+    scores: Tensor
+    deltas: Tensor
+
+
+class RPNHead(nn.Module):
+    """Sliding window and heads; the same weights serve every level of a pyramid.
+
+    Args:
+        in_channels: C of the feature map.
+        num_anchors: A, anchors at a cell.
+        hidden_channels: width of the sliding window's output; 256 and 512 in the paper.
+
+    Raises:
+        BoxError: a number below 1.
+
+    >>> import torch
+    >>> head = RPNHead(in_channels=1024, num_anchors=9)
+    >>> [tuple(output.shape) for output in head(torch.zeros(1, 1024, 32, 32))]
+    [(1, 32, 32, 9, 2), (1, 32, 32, 9, 4)]
+    """
+
+    def __init__(
+        self, in_channels: int, num_anchors: int, hidden_channels: int = 256
+    ) -> None:
+        super().__init__()
+        if min(in_channels, num_anchors, hidden_channels) < 1:
+            raise BoxError(
+                f"in_channels={in_channels}, num_anchors={num_anchors} and "
+                f"hidden_channels={hidden_channels} must all be 1 or more."
+            )
+        self.window = nn.Sequential(
+            nn.Conv2d(in_channels, hidden_channels, kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+        )
+        # Channels hold A groups of 2 (or 4) numbers. Split in this order, the flat
+        # index of a score is that of its anchor; "b (two a) h w" would have the right
+        # shape and the wrong anchors.
+        self.classifier = nn.Sequential(
+            nn.Conv2d(hidden_channels, num_anchors * 2, kernel_size=1),
+            Rearrange("b (a two) h w -> b h w a two", a=num_anchors, two=2),
+        )
+        self.regressor = nn.Sequential(
+            nn.Conv2d(hidden_channels, num_anchors * 4, kernel_size=1),
+            Rearrange("b (a four) h w -> b h w a four", a=num_anchors, four=4),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # as in the paper: normal, deviation 0.01
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, features: Tensor) -> HeadOutput:
+        """Scores and deltas of every anchor of one feature map `(B, C, H, W)`."""
+        hidden = self.window(features)
+        return HeadOutput(self.classifier(hidden), self.regressor(hidden))
+
+
+class SmallBackbone(nn.Sequential):
+    """Seven 3x3 convolutions with batch normalisation: stride 16, 128 channels.
+
+    Small enough to be trained from scratch on a laptop's processor in a minute. An
+    image whose sides are no multiples of 16 gives a feature map of `ceil(side / 16)`.
+
+    Attributes:
+        out_channels: channels of the feature map.
+        stride: pixels of the image per cell of the feature map.
+
+    >>> import torch
+    >>> SmallBackbone()(torch.zeros(2, 3, 240, 320)).shape
+    torch.Size([2, 128, 15, 20])
+    """
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        in_channels = 3
+        for channels, step in [
+            (16, 2),
+            (32, 2),
+            (64, 2),
+            (64, 1),
+            (128, 2),
+            (128, 1),
+            (128, 1),
+        ]:
+            layers += [
+                nn.Conv2d(
+                    in_channels,
+                    channels,
+                    kernel_size=3,
+                    stride=step,
+                    padding=1,
+                    bias=False,
+                ),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(inplace=True),
+            ]
+            in_channels = channels
+        super().__init__(*layers)
+        self.out_channels = in_channels
+        self.stride = 16

@@ -1,0 +1,154 @@
+"""Non-maximum suppression, and the selection of proposals.
+
+A trained RPN scores many anchors high for the same object. NMS keeps the best and drops
+those that overlap it too much; the selection around it turns tens of thousands of
+anchors into some hundred proposals (Faster R-CNN, section 3.3).
+
+Dimension letters: N boxes; K boxes kept.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor
+
+from rpn_lib.boxes import BoxError, box_iou
+from rpn_lib.transforms import decode
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy non-maximum suppression, to be read; `torchvision.ops.nms` is faster.
+
+    Take the box of the highest score, drop every other box whose IoU with it is above
+    the threshold, and go on with the best of what is left. Equal scores: the earlier
+    box comes first.
+
+    Args:
+        boxes: `(N, 4)`, xyxy, pixels.
+        scores: `(N,)`, higher is better.
+        iou_threshold: the largest IoU that two kept boxes may have; in [0, 1].
+
+    Returns:
+        `(K,)`, int64, indices of the boxes kept, best first.
+
+    Raises:
+        BoxError: threshold out of range, or lengths that do not fit.
+
+    >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]])
+    >>> nms(boxes, torch.tensor([0.8, 0.9, 0.7]), iou_threshold=0.5)
+    tensor([1, 2])
+    """
+    _check_threshold(iou_threshold)
+    if scores.shape != boxes.shape[:1]:
+        raise BoxError(
+            f"scores have shape {tuple(scores.shape)} for {len(boxes)} boxes."
+        )
+    left = scores.argsort(descending=True, stable=True)
+    kept = []
+    while len(left):
+        best, left = left[:1], left[1:]
+        kept.append(best)
+        left = left[box_iou(boxes[best], boxes[left])[0] <= iou_threshold]
+    return torch.cat(kept) if kept else left
+
+
+class Proposals(NamedTuple):
+    """Proposals of one image, best first.
+
+    Attributes:
+        boxes: `(K, 4)`, xyxy, pixels, clipped to the image.
+        scores: `(K,)`, probability of an object, from 0 to 1.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+
+
+class ProposalSelector:
+    """From the scores and deltas of every anchor of an image to a short list of boxes.
+
+    The best anchors of each level go on (`pre_nms_top_k`), and only they are decoded;
+    boxes are clipped to the image; tiny and improbable ones are dropped; NMS runs on
+    each level by itself; the best of all levels remain (`post_nms_top_k`).
+
+    Args:
+        pre_nms_top_k: anchors of each level that NMS sees.
+        post_nms_top_k: proposals of an image.
+        iou_threshold: of NMS.
+        score_threshold: least probability of an object, from 0 to 1.
+        min_size: least width and height, pixels, after clipping.
+
+    Raises:
+        BoxError: a setting out of range.
+
+    >>> select = ProposalSelector(post_nms_top_k=1)
+    >>> anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [8.0, 8.0, 30.0, 30.0]])
+    >>> select([torch.tensor([0.0, 2.0])], [torch.zeros(2, 4)], [anchors], (20, 20))
+    Proposals(boxes=tensor([[ 8.,  8., 20., 20.]]), scores=tensor([0.8808]))
+    """
+
+    def __init__(
+        self,
+        pre_nms_top_k: int = 2000,
+        post_nms_top_k: int = 1000,
+        iou_threshold: float = 0.7,
+        score_threshold: float = 0.0,
+        min_size: float = 1e-3,
+    ) -> None:
+        _check_threshold(iou_threshold)
+        if pre_nms_top_k < 1 or post_nms_top_k < 1:
+            raise BoxError(
+                f"pre_nms_top_k={pre_nms_top_k} and post_nms_top_k={post_nms_top_k} "
+                "must be 1 or more."
+            )
+        if not 0 <= score_threshold <= 1 or min_size < 0:
+            raise BoxError(
+                f"score_threshold={score_threshold} must be between 0 and 1, "
+                f"min_size={min_size} 0 or more."
+            )
+        self.pre_nms_top_k = pre_nms_top_k
+        self.post_nms_top_k = post_nms_top_k
+        self.iou_threshold = iou_threshold
+        self.score_threshold = score_threshold
+        self.min_size = min_size
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        anchors: Sequence[Tensor],
+        image_size: Sequence[int],
+    ) -> Proposals:
+        """Select the proposals of one image.
+
+        Args:
+            logits: for each level `(N,)`: score of object minus score of background.
+            deltas: for each level `(N, 4)`.
+            anchors: for each level `(N, 4)`, xyxy, pixels.
+            image_size: `(height, width)`, pixels, without padding.
+
+        Returns:
+            boxes and probabilities, best first, without gradients.
+        """
+        boxes, scores, levels = [], [], []
+        for level, (logit, delta, anchor) in enumerate(zip(logits, deltas, anchors)):
+            top = logit.float().topk(min(self.pre_nms_top_k, len(logit)))
+            boxes.append(decode(delta[top.indices], anchor[top.indices]))
+            scores.append(top.values.sigmoid())
+            levels.append(torch.full_like(top.indices, level))
+        box, score, level_of = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
+        box = torchvision.ops.clip_boxes_to_image(box, tuple(image_size))
+        sides = box[:, 2:] - box[:, :2]
+        keep = (sides >= self.min_size).all(dim=1) & (score >= self.score_threshold)
+        box, score, level_of = box[keep], score[keep], level_of[keep]
+        keep = torchvision.ops.batched_nms(box, score, level_of, self.iou_threshold)
+        keep = keep[: self.post_nms_top_k]
+        return Proposals(box[keep], score[keep])
+
+
+def _check_threshold(iou_threshold: float) -> None:
+    if not 0 <= iou_threshold <= 1:
+        raise BoxError(f"iou_threshold={iou_threshold} must be between 0 and 1.")

@@ -1,0 +1,293 @@
+"""The Region Proposal Network: backbone, heads, anchors, matching, loss, NMS in one.
+
+Images go in; out come proposals with scores and, where true boxes are given, losses: in
+training and in evaluation alike, for one feature map or several.
+
+Dimension letters: B images; N anchors of an image over all levels, level by level, in
+the order `(H, W, A)` within each; G true boxes of an image.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rpn_lib.anchors import AnchorGenerator
+from rpn_lib.boxes import BoxError, check_boxes
+from rpn_lib.loss import RPNLoss
+from rpn_lib.matching import match_anchors, sample_anchors
+from rpn_lib.network import RPNHead
+from rpn_lib.nms import Proposals, ProposalSelector
+from rpn_lib.transforms import encode
+
+
+class RPNOutput(NamedTuple):
+    """What the network says about a batch.
+
+    Attributes:
+        proposals: for each image its boxes and scores; `None` where they were not asked
+            for.
+        losses: `objectness` and `box`; `None` where no true boxes were given.
+    """
+
+    proposals: list[Proposals] | None
+    losses: dict[str, Tensor] | None
+
+
+class RegionProposalNetwork(nn.Module):
+    """A network that proposes boxes which may hold an object.
+
+    Args:
+        backbone: from images `(B, 3, height, width)` to a feature map `(B, C, H, W)`,
+            or to several: a mapping or a sequence, as torchvision's feature pyramids
+            give.
+        anchors: one level for each feature map.
+        in_channels: C; `backbone.out_channels` if not given.
+        hidden_channels: width of the sliding window's output; C if not given.
+        loss: combines the two losses.
+        select: makes proposals of scores and deltas; `select.post_nms_top_k` and the
+            rest may be set at any time.
+        positive_iou, negative_iou, min_num_positives: see
+            `rpn_lib.matching.match_anchors`.
+        num_samples, positive_fraction: see `rpn_lib.matching.sample_anchors`.
+        generator: randomness of the sampling; `None` is torch's global one.
+
+    Raises:
+        BoxError: settings that do not fit together.
+
+    >>> from rpn_lib.network import SmallBackbone
+    >>> _ = torch.manual_seed(0)
+    >>> anchors = AnchorGenerator(sizes=[32, 64], strides=[16])
+    >>> rpn = RegionProposalNetwork(SmallBackbone(), anchors)
+    >>> images = [torch.rand(3, 96, 128), torch.rand(3, 80, 80)]
+    >>> output = rpn(images, gt_boxes=[[[8, 8, 40, 40]], torch.zeros(0, 4)])
+    >>> len(output.proposals), sorted(output.losses)
+    (2, ['box', 'objectness'])
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        anchors: AnchorGenerator,
+        *,
+        in_channels: int | None = None,
+        hidden_channels: int | None = None,
+        loss: RPNLoss | None = None,
+        select: ProposalSelector | None = None,
+        positive_iou: float = 0.7,
+        negative_iou: float = 0.3,
+        min_num_positives: int = 0,
+        num_samples: int = 256,
+        positive_fraction: float = 0.5,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        channels = in_channels or getattr(backbone, "out_channels", None)
+        if channels is None:
+            raise BoxError(
+                f"{type(backbone).__name__} has no out_channels; give in_channels, "
+                "the channels of its "
+                "feature maps."
+            )
+        if len(set(anchors.num_anchors)) != 1:
+            raise BoxError(
+                f"Levels with {anchors.num_anchors} anchors at a cell cannot share "
+                "one head; give every "
+                "level the same number."
+            )
+        self.backbone = backbone
+        self.anchors = anchors
+        self.head = RPNHead(
+            channels, anchors.num_anchors[0], hidden_channels or channels
+        )
+        self.loss = loss or RPNLoss()
+        self.select = select or ProposalSelector()
+        self.matching = {
+            "positive_iou": positive_iou,
+            "negative_iou": negative_iou,
+            "min_num_positives": min_num_positives,
+        }
+        self.num_samples = num_samples
+        self.positive_fraction = positive_fraction
+        self.generator = generator
+        # Thresholds out of order shall be known now, not after the first epoch.
+        match_anchors(torch.zeros(0, 4), torch.zeros(0, 4), **self.matching)  # type: ignore[arg-type]
+        sample_anchors(torch.zeros(0), num_samples, positive_fraction)
+
+    def forward(
+        self,
+        images: Tensor | Sequence[Tensor],
+        gt_boxes: Sequence[Tensor] | None = None,
+        *,
+        propose: bool = True,
+        names: Sequence[str] | None = None,
+    ) -> RPNOutput:
+        """Proposals of each image, and the losses if true boxes are given.
+
+        Args:
+            images: `(B, 3, height, width)`, or a list of `(3, height, width)` of
+                different sizes, which are padded at the right and the bottom. Float, in
+                the range that the backbone expects.
+            gt_boxes: for each image `(G, 4)`, xyxy, pixels; G may be 0 and differ
+                between images.
+            propose: `False` skips decoding and NMS, which a loss does not need.
+            names: what to call the images in an error message, for instance their
+                files.
+
+        Returns:
+            proposals and losses.
+
+        Raises:
+            BoxError: images or boxes that cannot be used; the message names image and
+                box.
+        """
+        batch, sizes = pad_images(images)
+        if (
+            gt_boxes is not None
+        ):  # before the convolutions: bad boxes should not cost a forward pass
+            gt_boxes = _check_batch(gt_boxes, sizes, names, batch.device)
+        features = self.backbone(batch)
+        if isinstance(features, Tensor):
+            features = [features]
+        elif isinstance(features, Mapping):
+            features = list(features.values())
+        return self.from_features(features, sizes, gt_boxes, propose=propose)
+
+    def from_features(
+        self,
+        features: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        gt_boxes: Sequence[Tensor] | None = None,
+        *,
+        propose: bool = True,
+    ) -> RPNOutput:
+        """The same, from the feature maps of a backbone that ran elsewhere.
+
+        Args:
+            features: for each level `(B, C, H, W)`.
+            image_sizes: for each image `(height, width)`, pixels, without padding.
+            gt_boxes: for each image `(G, 4)`, checked by the caller.
+            propose: see `forward`.
+        """
+        outputs = [self.head(feature) for feature in features]
+        scores = [
+            output.scores.flatten(1, 3) for output in outputs
+        ]  # (B, H * W * A, 2) each
+        deltas = [
+            output.deltas.flatten(1, 3) for output in outputs
+        ]  # (B, H * W * A, 4) each
+        anchors = self.anchors(
+            [feature.shape[-2:] for feature in features], features[0].device
+        )
+        losses = None
+        if gt_boxes is not None:
+            losses = self._losses(
+                torch.cat(scores, 1), torch.cat(deltas, 1), torch.cat(anchors), gt_boxes
+            )
+        proposals = None
+        if propose:
+            logits = [
+                score[..., 1] - score[..., 0] for score in scores
+            ]  # two scores, one logit
+            proposals = [
+                self.select(
+                    [x[i] for x in logits], [d[i] for d in deltas], anchors, size
+                )
+                for i, size in enumerate(image_sizes)
+            ]
+        return RPNOutput(proposals, losses)
+
+    def _losses(
+        self,
+        scores: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        gt_boxes: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        """Losses of a batch: `scores` (B, N, 2), `deltas` (B, N, 4), `anchors` (N, "
+        "4)."""
+        sampled_scores, sampled_labels, object_deltas, targets = [], [], [], []
+        for i, boxes in enumerate(gt_boxes):
+            matches = match_anchors(anchors, boxes, **self.matching)  # type: ignore[arg-type]
+            objects, background = sample_anchors(
+                matches.labels, self.num_samples, self.positive_fraction, self.generator
+            )
+            chosen = torch.cat([objects, background])
+            sampled_scores.append(scores[i, chosen])
+            sampled_labels.append(matches.labels[chosen])
+            object_deltas.append(deltas[i, objects])
+            targets.append(encode(boxes[matches.gt_index[objects]], anchors[objects]))
+        losses: dict[str, Tensor] = self.loss(
+            torch.cat(sampled_scores),
+            torch.cat(sampled_labels),
+            torch.cat(object_deltas),
+            torch.cat(targets),
+        )
+        return losses
+
+
+def pad_images(
+    images: Tensor | Sequence[Tensor],
+) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Stack images of different sizes, padded with zeros at the right and the bottom.
+
+    Args:
+        images: `(B, 3, height, width)` or a sequence of `(3, height, width)`, float.
+
+    Returns:
+        `(B, 3, height, width)` of the largest height and width, and each image's own
+        size.
+
+    Raises:
+        BoxError: no image, or one of another shape or type; the message gives its
+            number.
+
+    >>> batch, sizes = pad_images([torch.ones(3, 4, 6), torch.ones(3, 5, 2)])
+    >>> batch.shape, sizes
+    (torch.Size([2, 3, 5, 6]), [(4, 6), (5, 2)])
+    """
+    if len(images) == 0:
+        raise BoxError("The batch holds no image.")
+    for i, image in enumerate(images):
+        if image.ndim != 3 or 0 in image.shape:
+            raise BoxError(
+                f"image {i} has shape {tuple(image.shape)}; it must be (3, height, "
+                "width)."
+            )
+        if not image.is_floating_point():
+            raise BoxError(
+                f"image {i} has type {image.dtype}; convert it to float first, for "
+                "instance with "
+                "torchvision.transforms.v2.functional.to_dtype(image, torch.float32, "
+                "scale=True)."
+            )
+    sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+    if isinstance(images, Tensor):
+        return images, sizes
+    height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    padded = [
+        F.pad(image, (0, width - w, 0, height - h))
+        for image, (h, w) in zip(images, sizes)
+    ]
+    return torch.stack(padded), sizes
+
+
+def _check_batch(
+    gt_boxes: Sequence[Tensor],
+    sizes: Sequence[tuple[int, int]],
+    names: Sequence[str] | None,
+    device: torch.device,
+) -> list[Tensor]:
+    if len(gt_boxes) != len(sizes):
+        raise BoxError(
+            f"{len(sizes)} images but {len(gt_boxes)} sets of true boxes; give one "
+            "for each image, an "
+            "empty (0, 4) tensor where it has none."
+        )
+    checked = []
+    for i, (boxes, size) in enumerate(zip(gt_boxes, sizes)):
+        where = f"image {i}" if names is None else f"image {i} ({names[i]})"
+        checked.append(check_boxes(boxes, size, where=where).to(device))
+    return checked
