@@ -183,8 +183,8 @@ class AnchorGenerator(nn.Module):
         _positive(strides, "strides")
         if len(levels) != len(strides):
             raise BoxError(
-                f"{len(levels)} levels of anchors and {len(strides)} strides; give one of "
-                "each per level."
+                f"{len(levels)} levels of anchors and {len(strides)} strides; give one "
+                "of each per level."
             )
         self.levels = levels
         self.strides = tuple(strides)
@@ -214,7 +214,8 @@ class AnchorGenerator(nn.Module):
         """
         if len(grid_sizes) != len(self.levels):
             raise BoxError(
-                f"{len(grid_sizes)} feature maps for {len(self.levels)} levels of anchors."
+                f"{len(grid_sizes)} feature maps for {len(self.levels)} levels of "
+                "anchors."
             )
         return [
             self._level(i, tuple(size), torch.device(device))

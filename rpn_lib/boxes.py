@@ -144,6 +144,7 @@ def _explain(box: list[float], height: float, width: float) -> str:
             'torchvision.ops.box_convert(boxes, "xywh", "xyxy").'
         )
     return text + (
-        f"reaches outside the image, which is {width:g} wide and {height:g} high. Clip "
-        "it with torchvision.ops.clip_boxes_to_image, or resize boxes and image together."
+        f"reaches outside the image, which is {width:g} wide and {height:g} high. "
+        "Clip it with torchvision.ops.clip_boxes_to_image, or resize boxes and image "
+        "together."
     )
