@@ -1,0 +1,185 @@
+# Every task of the project. `make` alone lists them. What must be there: Python 3.10 or newer, GNU make
+# and git. The packages go into the folder .venv, the book into the folder _build; `make distclean`
+# removes both.
+
+# ---- Variables: `make help` explains them ----------------------------------------------------------
+
+PYTHON ?=
+VENV   ?=
+PORT   ?= 8000
+JOBS   ?= 2
+
+# Not given: the index that .venv was made with, so that a plain `make book` later does not start over.
+ifeq ($(origin TORCH_INDEX),undefined)
+TORCH_INDEX := $(shell sed -n 2p .venv/made-for 2>/dev/null)
+endif
+
+BIN := $(or $(VENV),.venv)/bin
+PY  := $(BIN)/python
+
+unexport MPLBACKEND   # a backend set by the user would keep the figures out of the notebooks
+.NOTPARALLEL:         # so that `make -j test` also installs first and tests last
+.DEFAULT_GOAL := help
+
+# ---- Tasks -----------------------------------------------------------------------------------------
+
+.PHONY: help setup book serve lab notebooks test lint format bench lock clean distclean
+
+help: ## list the tasks and the variables
+	@echo "Usage: make TASK [VARIABLE=value ...]"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' $(firstword $(MAKEFILE_LIST)) \
+	  | while read -r task text; do printf '  %-10s %s\n' "$$task" "$$text"; done
+	@echo
+	@echo "Variables:"
+	@echo "  PYTHON       the interpreter that .venv is made with (default: the first that is 3.10 or newer"
+	@echo "               of python3, python3.13, python3.12, python3.11, python3.10 and python)"
+	@echo "  TORCH_INDEX  on Linux torch brings several GB of CUDA libraries. To do without them, give the"
+	@echo "               address of a package index with CPU-only builds of torch: the one in the command"
+	@echo "               that pytorch.org's installer page shows for CPU. .venv remembers it."
+	@echo "  VENV         an environment of your own to use in place of .venv; nothing is installed into it"
+	@echo "  PORT         where 'make serve' listens (default 8000)"
+	@echo "  JOBS         how many tests run side by side (default 2)"
+	@echo "  UPGRADE      'make lock UPGRADE=1' moves every package to its newest version"
+
+setup: $(if $(VENV),check-venv,make-venv) ## make .venv and install everything into it (each task does this first)
+
+book: setup ## build the book into _build/html
+	@sum=$$($(book_sum)); \
+	if test "$$sum" != "$$(cat _build/built-from 2>/dev/null)"; then \
+	  rm -rf _build; \
+	  $(BIN)/jupyter-book build . -W -n --keep-going -q || { \
+	    echo "The book has errors or warnings: mend those listed above, then run make book again." >&2; exit 1; }; \
+	  echo "$$sum" > _build/built-from; \
+	fi
+	@echo "Open _build/html/index.html"
+
+serve: book ## build the book and show it at http://127.0.0.1:8000
+	@$(PY) -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || { \
+	  echo "Port $(PORT) cannot be used: choose another one, for example make serve PORT=8123." >&2; exit 1; }
+	@echo "The book is at http://127.0.0.1:$(PORT)/ until you press Ctrl-C."
+	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+lab: setup ## open the notebooks in JupyterLab
+	$(BIN)/jupyter-lab notebooks
+
+notebooks: setup ## run again, and save, the notebooks whose code or library changed
+	$(PY) tests/notebook_tools.py execute
+
+test: lint book ## lint, build the book, run every test
+	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --nbval notebooks
+
+lint: setup ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## compare with torchvision: times and memory
+	$(PY) tests/bench.py
+
+lock: ## write requirements.txt anew from pyproject.toml and requirements.in
+	@rm -rf _build/lock && mkdir -p _build
+	@$(find_python); \
+	"$$python" -m venv _build/lock && _build/lock/bin/python -m $(PIP) -q uv || { \
+	  echo "uv could not be installed (see above): check the network, then run make lock again." >&2; exit 1; }
+	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --all-extras \
+	  --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml requirements.in -o requirements.txt
+	@rm -rf _build/lock
+	@echo "requirements.txt is up to date. Now run make test."
+
+clean: ## remove the built book and all caches
+	rm -rf _build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .jupyter_cache
+	find . -name .venv -prune -o -type d '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv too
+	rm -rf .venv
+
+# ---- How .venv is made -----------------------------------------------------------------------------
+#
+# .venv/made-for  the checkout's folder and TORCH_INDEX. Written before all else: a .venv without it is
+#                 somebody else's, and is left alone.
+# .venv/ready     a checksum of what was installed. Written last: without it the set-up was interrupted.
+#
+# Files are compared by content, not by date: a touched file installs nothing, a changed one is noticed.
+
+.PHONY: make-venv check-venv
+
+PIP := pip install --disable-pip-version-check --no-input --progress-bar off
+LOG := .venv/install.log
+
+make-venv:
+	@if test -e .venv && ! test -e .venv/made-for; then \
+	  echo "The folder .venv was not made by make: run make with VENV=.venv to use it as it is, or remove it." >&2; exit 1; \
+	fi
+	@{ $(venv_is_whole); } || { \
+	  $(find_python); \
+	  echo "Making .venv with Python $$version ($$python)"; \
+	  mkdir -p .venv && find .venv -mindepth 1 -maxdepth 1 ! -name made-for -exec rm -rf {} + ; \
+	  printf '%s\n' "$(CURDIR)" "$(TORCH_INDEX)" > .venv/made-for; \
+	  "$$python" -m venv .venv > $(LOG) 2>&1 || { \
+	    tail -n 5 $(LOG) >&2; \
+	    echo "$$python could not make .venv (see above): try another one with PYTHON=..." >&2; exit 1; }; \
+	}
+	@sum=$$(cat requirements.txt pyproject.toml | cksum); \
+	test "$$sum" = "$$(cat .venv/ready 2>/dev/null)" || { \
+	  echo "Installing the packages of requirements.txt into .venv (minutes; progress is in $(LOG))"; \
+	  was=$$(cat .venv/ready 2>/dev/null); rm -f .venv/ready; \
+	  { $(install_packages) && $(PY) -m $(PIP) --no-deps -e .; } > $(LOG) 2>&1 || { \
+	    test -z "$$was" || echo "$$was" > .venv/ready; \
+	    tail -n 5 $(LOG) >&2; \
+	    echo "Packages could not be downloaded or installed (whole log: $(LOG)): check the network and the free disk space, then run make again." >&2; exit 1; }; \
+	  echo "$$sum" > .venv/ready; \
+	}
+
+ifeq ($(TORCH_INDEX),)
+install_packages = $(PY) -m $(PIP) -r requirements.txt
+else
+# torch and torchvision from that index first; then the rest, without what only CUDA builds of torch need.
+install_packages = \
+  grep -E '^(torch|torchvision)==' requirements.txt > .venv/torch.txt && \
+  grep -vE '^(nvidia-|cuda-|triton)' requirements.txt > .venv/rest.txt && \
+  $(PY) -m $(PIP) --no-deps --index-url "$(TORCH_INDEX)" -r .venv/torch.txt && \
+  $(PY) -m $(PIP) -r .venv/rest.txt
+endif
+
+# True where .venv was completed in this folder, with this TORCH_INDEX and this PYTHON (if given), and runs.
+python_version = import sys; print("%d.%d.%d" % sys.version_info[:3])
+venv_is_whole = test -e .venv/ready \
+  && test "$$(printf '%s\n' "$(CURDIR)" "$(TORCH_INDEX)")" = "$$(cat .venv/made-for)" \
+  && version=$$(.venv/bin/python -c '$(python_version)' 2>/dev/null) \
+  $(if $(PYTHON),&& test "$$version" = "$$("$(PYTHON)" -c '$(python_version)' 2>/dev/null)")
+
+# Sets $python, the interpreter, and $version, or says what is missing. To be used at the start of a recipe line.
+define find_python
+seen=; python=; \
+for name in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python3.10 python); do \
+  version=$$("$$name" -c '$(python_version)' 2>/dev/null) || continue; \
+  if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then python=$$name; break; fi; \
+  seen="$$seen $$name is $$version,"; \
+done; \
+if test -z "$$python"; then \
+  echo "Python 3.10 or newer is needed;$${seen:- no $(or $(PYTHON),python3) was found,} so install a newer one, or say where it is: make PYTHON=python3.12 ..." >&2; exit 1; \
+elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+  echo "$$python ($$version) lacks the modules venv and ensurepip. Debian and Ubuntu have them in a package of their own: apt install python$${version%.*}-venv, then run make again." >&2; exit 1; \
+fi
+endef
+
+# An environment of the user's own is only looked at: does it import what is needed, and this folder's rpn_lib?
+check-venv:
+	@test -x $(PY) || { echo "VENV=$(VENV) is no Python environment: $(PY) is missing." >&2; exit 1; }
+	@found=$$($(PY) -c '$(find_library)' 2>/dev/null); \
+	test "$$found" = "$(CURDIR)/rpn_lib" || { \
+	  why=$${found:+"has the rpn_lib of another folder, $$found"}; \
+	  echo "VENV=$(VENV) $${why:-cannot import torch, jupyter_book and rpn_lib}. Run: $(PY) -m pip install -r requirements.txt && $(PY) -m pip install --no-deps -e ." >&2; exit 1; }
+
+find_library = import os, sys; sys.path = [p for p in sys.path if p]; \
+  import torch, jupyter_book, rpn_lib; print(os.path.realpath(rpn_lib.__path__[0]))
+
+# A checksum of everything that the book is built from.
+book_sum = find $(wildcard _config.yml _toc.yml *.md CITATION.cff requirements.txt) book notebooks rpn_lib -type f \
+  ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*' -exec cksum {} + | LC_ALL=C sort | cksum
