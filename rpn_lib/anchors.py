@@ -74,30 +74,25 @@ def anchor_grid(
     >>> grid[1, 2, 0]  # centre (40, 24)
     tensor([24., 20., 56., 28.])
     """
-    if len(grid_size) != 2 or any(int(n) != n or n < 1 for n in grid_size):
+    if len(grid_size) != 2 or not all(n >= 1 and n % 1 == 0 for n in grid_size):
         raise BoxError(
             f"grid_size is {tuple(grid_size)}; it must be (rows, columns), both 1 or "
             "more."
         )
-    if (
-        shapes.ndim != 2
-        or shapes.shape[1] != 2
-        or not len(shapes)
-        or not (shapes > 0).all()
-    ):
+    shapes = _shapes(shapes, "shapes")
+    steps = torch.as_tensor(stride, dtype=torch.float64)
+    if steps.shape not in ((), (2,)) or not ((steps > 0) & steps.isfinite()).all():
         raise BoxError(
-            f"shapes must be (A, 2) positive widths and heights, not {shapes.tolist()}."
+            f"stride must be a positive number, or two (down, right), not {stride!r}."
         )
-    strides = _positive(
-        [stride] * 2 if isinstance(stride, int | float) else stride, "stride"
-    ).tolist()
+    strides = steps.expand(2).tolist()
     centres = [
         (torch.arange(n, device=shapes.device, dtype=torch.float32) + offset) * step
         for n, step in zip(grid_size, strides)
     ]
     y, x = torch.meshgrid(*centres, indexing="ij")  # (H, W) each
     centre = torch.stack([x, y], dim=-1)[:, :, None]  # (H, W, 1, 2)
-    half = shapes.float() / 2  # (A, 2)
+    half = shapes / 2  # (A, 2)
     return torch.cat([centre - half, centre + half], dim=-1)  # (H, W, A, 4)
 
 
@@ -170,15 +165,17 @@ class AnchorGenerator(nn.Module):
             )
         if shapes is not None:
             levels = [
-                torch.as_tensor(level, dtype=torch.float32).reshape(-1, 2)
-                for level in shapes
+                _shapes(level, f"shapes of level {number}")
+                for number, level in enumerate(shapes)
             ]
-            for number, level in enumerate(levels):
-                _positive(level.flatten().tolist(), f"shapes of level {number}")
         else:
             per_level: Any = sizes
-            if not any(isinstance(level, Sequence) for level in per_level):
-                per_level = [per_level]  # a flat list is one level
+            if not isinstance(sizes, Sequence):
+                raise BoxError(f"sizes must be a list, not {sizes!r}.")
+            if not any(isinstance(level, Sequence) for level in sizes):
+                per_level = [sizes]  # a flat list is one level
+            for number, level in enumerate(per_level):
+                _positive(level, f"sizes of level {number}")
             levels = [anchor_shapes(level, aspect_ratios) for level in per_level]
         _positive(strides, "strides")
         if len(levels) != len(strides):
@@ -241,11 +238,23 @@ class AnchorGenerator(nn.Module):
 
 
 def _positive(values: Sequence[float], name: str) -> Tensor:
+    """Positive finite numbers as a float64 vector."""
     tensor = torch.as_tensor(values, dtype=torch.float64)
-    if (
-        tensor.ndim != 1
-        or not len(tensor)
-        or not ((tensor > 0) & tensor.isfinite()).all()
-    ):
+    good = (tensor > 0) & tensor.isfinite()
+    if tensor.ndim != 1 or not len(tensor) or not good.all():
         raise BoxError(f"{name} must be a list of positive numbers, not {values!r}.")
     return tensor
+
+
+def _shapes(values: Tensor | Sequence[Sequence[float]], name: str) -> Tensor:
+    """Widths and heights as a float32 tensor `(A, 2)`."""
+    try:
+        shapes = torch.as_tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise BoxError(f"{name} must be (A, 2) numbers: {error}.") from error
+    good = (shapes > 0) & shapes.isfinite()
+    if shapes.ndim != 2 or shapes.shape[1] != 2 or not len(shapes) or not good.all():
+        raise BoxError(
+            f"{name} must be (A, 2) positive widths and heights, not {shapes.tolist()}."
+        )
+    return shapes

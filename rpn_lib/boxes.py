@@ -15,8 +15,7 @@ from torch import Tensor
 
 
 class BoxError(ValueError):
-    """A box, or the setting of a function on boxes, that cannot be used; the message "
-    "says why."""
+    """A box or a setting that cannot be used; the message says why."""
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -71,7 +70,8 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """
     intersection = box_intersection(boxes1, boxes2)
     union = box_area(boxes1)[:, None] + box_area(boxes2)[None, :] - intersection
-    return torch.where(union > 0, intersection / union, 0.0)
+    # Where there is no union, 0 / 1: neither the value nor its gradient is NaN.
+    return intersection / torch.where(union > 0, union, 1.0)
 
 
 def check_boxes(
@@ -105,7 +105,13 @@ def check_boxes(
     Traceback (most recent call last):
     rpn_lib.boxes.BoxError: image 3, box 0 [10, 20, 5, 8]: x2 < x1. Boxes are (x1, ...
     """
-    boxes = torch.as_tensor(boxes, dtype=torch.float32)
+    try:
+        boxes = torch.as_tensor(boxes, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BoxError(
+            f"{where}: boxes cannot be made a tensor of numbers ({error}). Give four "
+            "numbers for each box, and an empty (0, 4) tensor where there is none."
+        ) from error
     if boxes.numel() == 0 and boxes.shape in ((0,), (0, 4), (1, 0)):
         return boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:

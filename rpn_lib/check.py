@@ -23,7 +23,7 @@ def check_value(answer: Any, expected: Any, tolerance: float = 1e-3) -> str:
         tolerance: how far a number may be off.
 
     Returns:
-        `"Correct."`, or `"Not yet: "` and what is wrong.
+        the word "Correct.", or "Not yet" and what is wrong.
 
     >>> check_value(90.5, 90.5097, tolerance=0.1)
     'Correct.'
@@ -51,20 +51,22 @@ def check_function(
         tolerance: how far a number may be off.
 
     Returns:
-        `"Correct."`, or `"Not yet: "` and the first call that differs.
+        the word "Correct.", or "Not yet" and the first call that differs.
 
     >>> check_function(abs, lambda x: x * x, [(1,), (-3,)])
     'Not yet: abs(-3): the value is 3, but it should be 9.'
     """
     for case in cases:
-        call = f"{answer.__name__}({', '.join(map(_short, case))}): "
+        call = f"{answer.__name__}({', '.join(map(_short, case))})"
         try:
             result = answer(*case)
         except Exception as error:
-            return f"{NOT_YET}{call}raises {type(error).__name__}: {error}"
+            return f"{NOT_YET}{call} raises {type(error).__name__}: {error}"
+        if result is None:
+            return f"{NOT_YET}{call} returns None."
         problem = _difference(result, reference(*case), tolerance, reveal=True)
         if problem:
-            return NOT_YET + call + problem
+            return f"{NOT_YET}{call}: {problem}"
     return SOLVED
 
 
@@ -79,9 +81,7 @@ def _short(value: Any) -> str:
 def _difference(answer: Any, expected: Any, tolerance: float, reveal: bool) -> str:
     """What is wrong, or an empty string."""
     if answer is None or answer is ...:
-        return "there is no answer yet" + (
-            " (the function returns None)." if reveal else "."
-        )
+        return "there is no answer yet."
     try:
         got = torch.as_tensor(answer, dtype=torch.float64).detach()
     except (TypeError, ValueError, RuntimeError):
@@ -95,6 +95,8 @@ def _difference(answer: Any, expected: Any, tolerance: float, reveal: bool) -> s
     place = wrong.nonzero()[0].tolist()
     value, right = got[tuple(place)].item(), want[tuple(place)].item()
     where = f"the value at {place}" if place else "the value"
+    if value != value:
+        return f"{where} is nan, which is no number."
     if reveal:
         return f"{where} is {value:g}, but it should be {right:g}."
     return (

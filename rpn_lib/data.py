@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 import torch
+from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import parse
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -243,7 +244,9 @@ class VOCFolder(Dataset[Sample]):
         if not self.names:
             raise DataError(f"{listing} names no image.")
         annotations = [self._read_annotation(name) for name in self.names]
-        self.classes = sorted({label for _, labels in annotations for label in labels})
+        self.classes = sorted(
+            {label for _, labels, _ in annotations for label in labels}
+        )
         self._annotations = annotations
 
     def __len__(self) -> int:
@@ -251,21 +254,27 @@ class VOCFolder(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Read image `index`."""
-        boxes, class_names = self._annotations[index]
-        image = tv_tensors.Image(self._read_image(self.names[index]))
+        boxes, class_names, size = self._annotations[index]
+        image = tv_tensors.Image(self._read_image(self.names[index], size))
         labels = [self.classes.index(name) + 1 for name in class_names]
         target = _target(boxes, labels, self.names[index], image)
         return self.transform(image, target) if self.transform else (image, target)
 
-    def _read_image(self, name: str) -> Tensor:
+    def _read_image(self, name: str, size: tuple[int, int]) -> Tensor:
         path = self.root / "JPEGImages" / f"{name}.jpg"
         try:
             image: Tensor = decode_image(path, mode=ImageReadMode.RGB)
         except (OSError, RuntimeError) as error:
             raise DataError(f"{path} cannot be read as an image: {error}") from error
+        if image.shape[1:] != size:
+            raise DataError(
+                f"{path} is {image.shape[2]} x {image.shape[1]} pixels, but its "
+                f"annotation says {size[1]} x {size[0]}. One of them was resized or "
+                "turned without the other."
+            )
         return image
 
-    def _read_annotation(self, name: str) -> tuple[Tensor, list[str]]:
+    def _read_annotation(self, name: str) -> tuple[Tensor, list[str], tuple[int, int]]:
         path = self.root / "Annotations" / f"{name}.xml"
         try:
             root: Element = parse(path).getroot()
@@ -273,9 +282,15 @@ class VOCFolder(Dataset[Sample]):
             raise DataError(f"{path} is missing; {name} has no annotation.") from error
         except ParseError as error:
             raise DataError(f"{path} is not well-formed XML: {error}.") from error
-        size = tuple(
-            int(_number(root, f"size/{key}", path)) for key in ("height", "width")
+        except DefusedXmlException as error:
+            raise DataError(
+                f"{path} holds entities or refers to other files ({error}). Such XML "
+                "can fill the memory or read files; annotations need none of it."
+            ) from error
+        height, width = (
+            _number(root, f"size/{key}", path) for key in ("height", "width")
         )
+        size = (int(height), int(width))
         boxes, labels = [], []
         for number, element in enumerate(root.iter("object")):
             where = f"{path}, object {number}"
@@ -297,7 +312,7 @@ class VOCFolder(Dataset[Sample]):
                 continue
             boxes.append(box)
             labels.append(element.findtext("name", default="object"))
-        return torch.cat([*boxes, torch.zeros(0, 4)]), labels
+        return torch.cat([*boxes, torch.zeros(0, 4)]), labels, size
 
 
 def _number(element: Element, key: str, where: object) -> float:
@@ -326,7 +341,8 @@ class InMemory(Dataset[Sample]):
         dataset: Dataset[Sample],
         transform: Callable[[Tensor, Target], Sample] | None = None,
     ) -> None:
-        self.samples = [dataset[i] for i in range(len(dataset))]  # type: ignore[arg-type]
+        length = len(dataset)  # type: ignore[arg-type]
+        self.samples = [dataset[i] for i in range(length)]
         self.transform = transform
 
     def __len__(self) -> int:

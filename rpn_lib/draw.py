@@ -44,7 +44,7 @@ STYLES = {
     "object": Style("#D55E00", "-", 1.8, "object"),
     "background": Style("#56B4E9", ":", 1.6, "background"),
     "ignored": Style("#666666", "-.", 1.4, "ignored"),
-    "proposal": Style("#CC79A7", "-.", 1.8, "proposal"),
+    "proposal": Style("#000000", "-.", 1.6, "proposal"),
 }
 
 
@@ -105,7 +105,7 @@ def draw_boxes(
         ax: the axes that `show_image` returned.
         boxes: `(N, 4)`, xyxy, pixels.
         style: a key of `STYLES`.
-        labels: a short text for each box, written at its upper left corner.
+        labels: a short text for each box, written above its upper left corner.
 
     Raises:
         BoxError: an unknown style, or labels that do not fit the boxes.
@@ -141,9 +141,9 @@ def draw_boxes(
             ax.annotate(
                 labels[i],
                 (x1, y1),
-                xytext=(2, -2),
+                xytext=(0, 3),  # above the box, so that it hides nothing of it
                 textcoords="offset points",
-                va="top",
+                va="bottom",
                 fontsize=8,
                 color="white",
                 bbox={"facecolor": color, "edgecolor": "none", "pad": 1},

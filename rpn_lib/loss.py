@@ -6,6 +6,8 @@ those that are objects, weighted with lambda (Faster R-CNN, equation 1).
 Dimension letters: M sampled anchors; P of them objects.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,7 +89,7 @@ class RPNLoss(nn.Module):
 
     def __init__(self, lambda_: float = 1.0, beta: float = 1.0) -> None:
         super().__init__()
-        if lambda_ < 0 or beta < 0:
+        if not (0 <= lambda_ < math.inf and 0 <= beta < math.inf):
             raise BoxError(f"lambda_={lambda_} and beta={beta} must be 0 or more.")
         self.lambda_ = lambda_
         self.beta = beta

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rpn_lib.boxes import BoxError, box_area
+from rpn_lib.boxes import BoxError, box_area, check_boxes
 
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.
@@ -62,9 +62,9 @@ def match_anchors(
         positive_iou: an anchor with at least this IoU is an object; in (0, 1].
         negative_iou: an anchor with less than this IoU is background; in [0,
             positive_iou].
-        best_anchor: make the best anchors of each true box, ties included, objects as
-            well; only where their IoU is above 0, so a box that no anchor touches
-            changes nothing.
+        best_anchor: make the best anchor of each true box an object as well, and those
+            that tie with it to the last bit of float32; only where their IoU is above
+            0, so a box that no anchor touches changes nothing.
         min_num_positives: if there are fewer objects than this, the anchors of the
             highest IoU (above 0) become objects until there are.
         gt_labels: `(G,)`, int64 classes from 1, used as labels in place of 1.
@@ -75,7 +75,8 @@ def match_anchors(
         labels, true box, IoU of each anchor, and the best IoU of each true box.
 
     Raises:
-        BoxError: thresholds out of order, or arguments whose lengths do not fit.
+        BoxError: a true box without area, thresholds out of order, or arguments whose
+            lengths do not fit.
 
     >>> anchors = torch.tensor([[0, 0, 9.0, 9], [0, 5, 9, 14], [40, 0, 49, 9]])
     >>> match_anchors(anchors, torch.tensor([[0.0, 0.0, 9.0, 10.0]])).labels
@@ -84,16 +85,16 @@ def match_anchors(
     if not 0 <= negative_iou <= positive_iou <= 1 or positive_iou == 0:
         raise BoxError(
             f"negative_iou={negative_iou} and positive_iou={positive_iou} must keep "
-            "the order "
-            "0 <= negative_iou <= positive_iou <= 1, with positive_iou above 0."
+            "the order 0 <= negative_iou <= positive_iou <= 1, with positive_iou above "
+            "0."
         )
+    gt_boxes = check_boxes(gt_boxes, where="gt_boxes").to(anchors.device)
     if gt_labels is not None and (
         len(gt_labels) != len(gt_boxes) or (gt_labels < 1).any()
     ):
         raise BoxError(
             f"gt_labels must hold a class from 1 for each of the {len(gt_boxes)} true "
-            "boxes "
-            f"(0 means background, -1 ignored), not {gt_labels.tolist()}."
+            f"boxes (0 means background, -1 ignored), not {gt_labels.tolist()}."
         )
     if valid is not None and valid.shape != anchors.shape[:1]:
         raise BoxError(
@@ -110,10 +111,7 @@ def match_anchors(
         positive[rank.indices[:missing][rank.values[:missing] > 0]] = True
 
     labels = torch.where(iou < negative_iou, 0, -1)
-    objects = (
-        torch.ones_like(gt_index) if gt_labels is None else gt_labels.long()[gt_index]
-    )
-    labels = torch.where(positive, objects, labels)
+    labels[positive] = 1 if gt_labels is None else gt_labels.long()[gt_index[positive]]
     if valid is not None:
         labels = labels.masked_fill(~valid, -1)
     return Matches(labels, gt_index, iou, gt_best_iou)
@@ -131,8 +129,8 @@ def _best_pairs(
     num_anchors, num_gt = len(anchors), len(gt_boxes)
     iou = anchors.new_zeros(num_anchors)
     gt_index = torch.zeros(num_anchors, dtype=torch.long, device=anchors.device)
-    if not num_gt:
-        return iou, gt_index, iou[:0], gt_index[:0]
+    if not num_gt or not num_anchors:
+        return iou, gt_index, anchors.new_zeros(num_gt), gt_index[:0]
     block = max(1, BLOCK_PAIRS // num_gt)
     starts = range(0, num_anchors, block)
     block_best = anchors.new_empty(len(starts), num_gt)
@@ -157,8 +155,7 @@ def _best_pairs(
 def _iou_block(
     anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, start: int, block: int
 ) -> Tensor:
-    """IoU of every true box with a block of anchors, `(G, B)`, on contiguous rows "
-    "for speed."""
+    """IoU of every true box with a block of anchors: `(G, B)`, rows contiguous."""
     part = anchors[start : start + block]
     ax1, ay1, ax2, ay2 = part.t().contiguous()  # (B,) each
     gx1, gy1, gx2, gy2 = gt_boxes.t()[:, :, None]  # (G, 1) each

@@ -58,9 +58,9 @@ class RPNHead(nn.Module):
             nn.Conv2d(in_channels, hidden_channels, kernel_size=3, padding=1),
             nn.ReLU(inplace=True),
         )
-        # Channels hold A groups of 2 (or 4) numbers. Split in this order, the flat
-        # index of a score is that of its anchor; "b (two a) h w" would have the right
-        # shape and the wrong anchors.
+        # Which channel speaks for which anchor is a convention; here they are A groups
+        # of 2 (or 4). What must hold is the order of the result, (H, W, A): flat, the
+        # index of a score is then that of its anchor.
         self.classifier = nn.Sequential(
             nn.Conv2d(hidden_channels, num_anchors * 2, kernel_size=1),
             Rearrange("b (a two) h w -> b h w a two", a=num_anchors, two=2),

@@ -103,7 +103,7 @@ class ProposalSelector:
                 f"pre_nms_top_k={pre_nms_top_k} and post_nms_top_k={post_nms_top_k} "
                 "must be 1 or more."
             )
-        if not 0 <= score_threshold <= 1 or min_size < 0:
+        if not 0 <= score_threshold <= 1 or not min_size >= 0:
             raise BoxError(
                 f"score_threshold={score_threshold} must be between 0 and 1, "
                 f"min_size={min_size} 0 or more."
@@ -132,7 +132,16 @@ class ProposalSelector:
 
         Returns:
             boxes and probabilities, best first, without gradients.
+
+        Raises:
+            BoxError: lists that do not fit together.
         """
+        lengths = [[len(level) for level in x] for x in (logits, deltas, anchors)]
+        if not lengths[0] or lengths[1:] != [lengths[0]] * 2:
+            raise BoxError(
+                "logits, deltas and anchors must have the same levels, of the same "
+                f"lengths, not {lengths[0]}, {lengths[1]} and {lengths[2]}."
+            )
         boxes, scores, levels = [], [], []
         for level, (logit, delta, anchor) in enumerate(zip(logits, deltas, anchors)):
             top = logit.float().topk(min(self.pre_nms_top_k, len(logit)))

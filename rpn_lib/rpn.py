@@ -8,6 +8,7 @@ the order `(H, W, A)` within each; G true boxes of an image.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -84,36 +85,39 @@ class RegionProposalNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        channels = in_channels or getattr(backbone, "out_channels", None)
+        channels = in_channels
+        if channels is None:
+            channels = getattr(backbone, "out_channels", None)
         if channels is None:
             raise BoxError(
                 f"{type(backbone).__name__} has no out_channels; give in_channels, "
-                "the channels of its "
-                "feature maps."
+                "the channels of its feature maps."
             )
         if len(set(anchors.num_anchors)) != 1:
             raise BoxError(
                 f"Levels with {anchors.num_anchors} anchors at a cell cannot share "
-                "one head; give every "
-                "level the same number."
+                "one head; give every level the same number."
             )
         self.backbone = backbone
         self.anchors = anchors
         self.head = RPNHead(
-            channels, anchors.num_anchors[0], hidden_channels or channels
+            channels,
+            anchors.num_anchors[0],
+            channels if hidden_channels is None else hidden_channels,
         )
         self.loss = loss or RPNLoss()
         self.select = select or ProposalSelector()
-        self.matching = {
-            "positive_iou": positive_iou,
-            "negative_iou": negative_iou,
-            "min_num_positives": min_num_positives,
-        }
+        self.match = partial(
+            match_anchors,
+            positive_iou=positive_iou,
+            negative_iou=negative_iou,
+            min_num_positives=min_num_positives,
+        )
         self.num_samples = num_samples
         self.positive_fraction = positive_fraction
         self.generator = generator
         # Thresholds out of order shall be known now, not after the first epoch.
-        match_anchors(torch.zeros(0, 4), torch.zeros(0, 4), **self.matching)  # type: ignore[arg-type]
+        self.match(torch.zeros(0, 4), torch.zeros(0, 4))
         sample_anchors(torch.zeros(0), num_samples, positive_fraction)
 
     def forward(
@@ -206,11 +210,10 @@ class RegionProposalNetwork(nn.Module):
         anchors: Tensor,
         gt_boxes: Sequence[Tensor],
     ) -> dict[str, Tensor]:
-        """Losses of a batch: `scores` (B, N, 2), `deltas` (B, N, 4), `anchors` (N, "
-        "4)."""
+        """Losses of scores (B, N, 2) and deltas (B, N, 4) at the anchors (N, 4)."""
         sampled_scores, sampled_labels, object_deltas, targets = [], [], [], []
         for i, boxes in enumerate(gt_boxes):
-            matches = match_anchors(anchors, boxes, **self.matching)  # type: ignore[arg-type]
+            matches = self.match(anchors, boxes)
             objects, background = sample_anchors(
                 matches.labels, self.num_samples, self.positive_fraction, self.generator
             )
@@ -251,15 +254,14 @@ def pad_images(
     if len(images) == 0:
         raise BoxError("The batch holds no image.")
     for i, image in enumerate(images):
-        if image.ndim != 3 or 0 in image.shape:
+        if image.ndim != 3 or 0 in image.shape or len(image) != len(images[0]):
             raise BoxError(
-                f"image {i} has shape {tuple(image.shape)}; it must be (3, height, "
-                "width)."
+                f"image {i} has shape {tuple(image.shape)}; all images of a batch must "
+                "be (channels, height, width), with the same number of channels."
             )
         if not image.is_floating_point():
             raise BoxError(
-                f"image {i} has type {image.dtype}; convert it to float first, for "
-                "instance with "
+                f"image {i} has type {image.dtype}; convert it to float first, with "
                 "torchvision.transforms.v2.functional.to_dtype(image, torch.float32, "
                 "scale=True)."
             )
@@ -283,9 +285,10 @@ def _check_batch(
     if len(gt_boxes) != len(sizes):
         raise BoxError(
             f"{len(sizes)} images but {len(gt_boxes)} sets of true boxes; give one "
-            "for each image, an "
-            "empty (0, 4) tensor where it has none."
+            "for each image, an empty (0, 4) tensor where it has none."
         )
+    if names is not None and len(names) != len(sizes):
+        raise BoxError(f"{len(sizes)} images but {len(names)} names.")
     checked = []
     for i, (boxes, size) in enumerate(zip(gt_boxes, sizes)):
         where = f"image {i}" if names is None else f"image {i} ({names[i]})"

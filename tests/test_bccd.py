@@ -1,0 +1,73 @@
+"""Real photographs: blood cells of the BCCD data set, where RPN_DATA points to it."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from rpn_lib.data import DataError, InMemory, VOCFolder
+from rpn_lib.evaluate import recall
+from rpn_lib.train import propose, small_rpn, train
+
+
+@pytest.fixture(scope="module")
+def bccd():
+    folder = Path(os.environ.get("RPN_DATA", "data")) / "BCCD"
+    if not folder.is_dir():
+        pytest.skip(
+            "NOT RUN: the tests on real photographs. Set RPN_DATA to the folder that "
+            "holds BCCD (JPEGImages, Annotations, ImageSets)."
+        )
+    return folder
+
+
+def test_every_annotation_is_read(bccd):
+    splits = {name: VOCFolder(bccd, name, on_bad_box="drop") for name in SPLITS}
+    assert {name: len(split) for name, split in splits.items()} == SPLITS
+    assert all(
+        split.classes == ["Platelets", "RBC", "WBC"] for split in splits.values()
+    )
+    labels = [target["labels"] for split in splits.values() for _, target in split]
+    counts = torch.cat(labels).bincount().tolist()
+    # 4,888 boxes less the two below: 361 platelets, 4,155 red cells, 372 white cells.
+    assert counts == [0, 361, 4155 - 2, 372]
+
+
+SPLITS = {"train": 205, "val": 87, "test": 72}
+
+
+def test_its_two_broken_boxes_are_named(bccd):
+    dropped = [
+        line
+        for name in SPLITS
+        for line in VOCFolder(bccd, name, on_bad_box="drop").dropped
+    ]
+    assert len(dropped) == 2
+    for name, box in [
+        ("00338", "[504, 337, 504, 337]"),
+        ("00343", "[181, 329, 181, 329]"),
+    ]:
+        assert any(f"BloodImage_{name}.xml" in line and box in line for line in dropped)
+    refused = 0
+    for name in SPLITS:
+        try:
+            VOCFolder(bccd, name)
+        except DataError as error:
+            refused += "BloodImage_003" in str(error)
+    assert refused >= 1
+
+
+def test_an_rpn_learns_to_find_cells(bccd):
+    """300 steps of 8 images at half size, from scratch."""
+    half = v2.Resize(240)
+    flips = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
+    train_set = InMemory(VOCFolder(bccd, "train", half, on_bad_box="drop"), flips)
+    val_set = InMemory(VOCFolder(bccd, "val", half, on_bad_box="drop"))
+    torch.manual_seed(0)
+    rpn = small_rpn()
+    assert len(train(rpn, train_set, epochs=12)) == 300
+    result = recall(*propose(rpn, val_set), k=100)
+    assert result.at(0.5) >= 0.95
+    assert result.average >= 0.62

@@ -1,0 +1,218 @@
+"""Made scenes and Pascal-VOC folders: right boxes, and errors that name the file."""
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.io import write_jpeg
+from torchvision.transforms import v2
+
+from rpn_lib.boxes import BoxError
+from rpn_lib.data import DataError, InMemory, ShapesDataset, VOCFolder, collate
+
+
+class TestShapesDataset:
+    def test_a_scene_is_the_same_each_time(self):
+        first, second = ShapesDataset(length=5)[3], ShapesDataset(length=9)[3]
+        assert torch.equal(first[0], second[0])
+        assert torch.equal(first[1]["boxes"], second[1]["boxes"])
+        assert torch.equal(first[1]["labels"], second[1]["labels"])
+
+    def test_seed_and_index_change_the_scene(self):
+        scene = ShapesDataset(length=5)[3][0]
+        assert not torch.equal(scene, ShapesDataset(length=5)[2][0])
+        assert not torch.equal(scene, ShapesDataset(length=5, seed=1)[3][0])
+
+    def test_scenes_are_varied_and_within_their_limits(self):
+        scenes = ShapesDataset(length=200, sizes=(16, 96))
+        targets = [target for _, target in scenes_of(scenes)]
+        boxes = torch.cat([target["boxes"].as_subclass(Tensor) for target in targets])
+        width, height = (boxes[:, 2:] - boxes[:, :2]).T
+        size, ratio = (width * height).sqrt(), width / height
+        assert size.min() >= 15
+        assert size.max() <= 97
+        assert size.max() / size.min() > 5
+        assert 0.45 <= ratio.min() < 0.6
+        assert 1.7 < ratio.max() <= 2.2
+        assert (boxes >= 0).all()
+        assert (boxes[:, [0, 2]] <= 256).all()
+        assert (boxes[:, [1, 3]] <= 192).all()
+        counts = [len(target["boxes"]) for target in targets]
+        assert min(counts) == 0
+        assert max(counts) >= 7
+        labels = torch.cat([target["labels"] for target in targets])
+        assert labels.unique().tolist() == [1, 2, 3, 4]
+
+    def test_a_box_is_tight_around_its_object(self):
+        """The ground changes little from pixel to pixel, the rim of an object a lot."""
+        scenes = ShapesDataset(length=150, max_objects=1)
+        steps = []
+        for image, target in scenes_of(scenes):
+            for x1, y1, x2, y2 in target["boxes"].long().tolist():
+                if target["labels"].item() == 1 and x1 > 0 and x2 < 256:  # rectangle
+                    rows = image[:, y1 + 2 : y2 - 2].float()
+                    left = (rows[:, :, x1] - rows[:, :, x1 - 1]).abs().mean()
+                    right = (rows[:, :, x2] - rows[:, :, x2 - 1]).abs().mean()
+                    inner = (rows[:, :, x1 + 1] - rows[:, :, x1]).abs().mean()
+                    steps.append(min(left, right) > 2 * inner)
+        assert len(steps) > 5
+        assert sum(steps) / len(steps) > 0.9
+
+    def test_scenes_can_be_empty_and_rectangular(self):
+        image, target = ShapesDataset(image_size=(160, 200), max_objects=0)[0]
+        assert image.shape == (3, 160, 200)
+        assert image.dtype == torch.uint8
+        assert target["boxes"].shape == (0, 4)
+        assert target["labels"].shape == (0,)
+
+    def test_iteration_ends(self):
+        assert len(scenes_of(ShapesDataset(length=3))) == 3
+        with pytest.raises(IndexError):
+            ShapesDataset(length=3)[3]
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"length": 0}, {"max_objects": -1}, {"sizes": (50, 20)}, {"sizes": (16, 200)}],
+    )
+    def test_settings_that_cannot_be_drawn_are_refused(self, settings):
+        with pytest.raises(BoxError):
+            ShapesDataset(**settings)
+
+
+def scenes_of(dataset):
+    return list(dataset)
+
+
+XML = """<annotation><filename>a.jpg</filename>
+<size><width>{width}</width><height>{height}</height><depth>3</depth></size>
+{objects}</annotation>"""
+OBJECT = (
+    "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin>"
+    "<xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+)
+CELL = ("cell", 11, 21, 30, 40)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A VOC folder of two images: `a` with a cell and a speck, `b` with nothing."""
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("a\nb 1\n\n")
+    annotate(tmp_path, "a", [CELL, ("speck", 1, 1, 64, 48)])
+    annotate(tmp_path, "b", [])
+    for name in "ab":
+        image = torch.full((3, 48, 64), 99, dtype=torch.uint8)
+        write_jpeg(image, str(tmp_path / f"JPEGImages/{name}.jpg"))
+    return tmp_path
+
+
+def annotate(folder, name, objects, width=64, height=48):
+    text = "".join(OBJECT.format(*values) for values in objects)
+    xml = XML.format(width=width, height=height, objects=text)
+    (folder / f"Annotations/{name}.xml").write_text(xml)
+
+
+class TestVOCFolder:
+    def test_coordinates_count_from_one_and_include_the_last_pixel(self, folder):
+        image, target = VOCFolder(folder)[0]
+        assert image.shape == (3, 48, 64)
+        assert target["boxes"].tolist() == [[10, 20, 30, 40], [0, 0, 64, 48]]
+        assert target["labels"].tolist() == [1, 2]
+        assert target["image_id"] == "a"
+
+    def test_an_image_without_objects_is_kept(self, folder):
+        dataset = VOCFolder(folder)
+        assert dataset.names == ["a", "b"]
+        assert dataset.classes == ["cell", "speck"]
+        assert dataset[1][1]["boxes"].shape == (0, 4)
+
+    def test_image_and_boxes_are_transformed_together(self, folder):
+        image, target = VOCFolder(folder, transform=v2.Resize(24))[0]
+        assert image.shape == (3, 24, 32)
+        assert target["boxes"][0].tolist() == [5, 10, 15, 20]
+        flip = InMemory(VOCFolder(folder), v2.RandomHorizontalFlip(p=1))
+        assert flip[0][1]["boxes"][0].tolist() == [34, 20, 54, 40]
+
+    @pytest.mark.parametrize(
+        ("objects", "message"),
+        [
+            (
+                [CELL, ("cell", 30, 5, 30, 5)],
+                "object 1, box 0 [30, 5, 30, 5]: width is",
+            ),
+            ([("cell", 30, 5, 20, 9)], "object 0, box 0 [30, 5, 20, 9]: x2 < x1."),
+            ([("cell", 60, 5, 65, 9)], "reaches outside the image, which is 64 wide"),
+            ([("cell", "nan", 5, 6, 9)], "a coordinate is not a finite number."),
+            ([("cell", "ten", 5, 6, 9)], "object 0: bndbox/xmin is 'ten', which is no"),
+        ],
+    )
+    def test_a_bad_box_is_refused_by_file_and_number(self, folder, objects, message):
+        annotate(folder, "a", objects)
+        with pytest.raises(DataError) as error:
+            VOCFolder(folder)
+        assert message in str(error.value)
+        assert str(folder / "Annotations" / "a.xml") in str(error.value)
+
+    def test_a_bad_box_can_be_dropped_but_is_listed(self, folder):
+        annotate(folder, "a", [CELL, ("cell", 30, 5, 30, 5)])
+        dataset = VOCFolder(folder, on_bad_box="drop")
+        assert dataset[0][1]["boxes"].tolist() == [[10, 20, 30, 40]]
+        assert dataset[0][1]["labels"].tolist() == [1]
+        assert len(dataset.dropped) == 1
+        assert "a.xml, object 1, box 0 [30, 5, 30, 5]" in dataset.dropped[0]
+
+    def test_a_missing_split_tells_which_there_are(self, folder):
+        with pytest.raises(DataError, match="this one has train"):
+            VOCFolder(folder, "val")
+
+    def test_an_empty_split_is_refused(self, folder):
+        (folder / "ImageSets/Main/val.txt").write_text("\n")
+        with pytest.raises(DataError, match=r"val\.txt names no image"):
+            VOCFolder(folder, "val")
+
+    def test_a_missing_annotation_is_named(self, folder):
+        (folder / "Annotations/b.xml").unlink()
+        with pytest.raises(DataError, match=r"b\.xml is missing; b has no annotation"):
+            VOCFolder(folder)
+
+    def test_broken_xml_is_named(self, folder):
+        (folder / "Annotations/b.xml").write_text("<annotation><size>")
+        with pytest.raises(DataError, match=r"b\.xml is not well-formed XML"):
+            VOCFolder(folder)
+
+    def test_xml_that_expands_entities_is_refused(self, folder):
+        bomb = '<!DOCTYPE a [<!ENTITY b "b">]><annotation>&b;</annotation>'
+        (folder / "Annotations/b.xml").write_text(bomb)
+        with pytest.raises(DataError, match=r"b\.xml holds entities"):
+            VOCFolder(folder)
+
+    def test_an_annotation_without_a_size_is_named(self, folder):
+        (folder / "Annotations/b.xml").write_text("<annotation></annotation>")
+        with pytest.raises(DataError, match=r"b\.xml: size/height is missing"):
+            VOCFolder(folder)
+
+    @pytest.mark.parametrize("content", [None, b"", b"no picture"])
+    def test_an_image_that_cannot_be_read_is_named(self, folder, content):
+        path = folder / "JPEGImages/a.jpg"
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.jpg cannot be read as an image"):
+            VOCFolder(folder)[0]
+
+    def test_an_image_of_another_size_than_declared_is_named(self, folder):
+        write_jpeg(torch.zeros(3, 40, 64).byte(), str(folder / "JPEGImages/a.jpg"))
+        with pytest.raises(DataError, match=r"a\.jpg is 64 x 40 pixels, but .*64 x 48"):
+            VOCFolder(folder)[0]
+
+    def test_an_unknown_way_with_bad_boxes_is_refused(self, folder):
+        with pytest.raises(DataError, match='"error" or "drop", not \'ignore\''):
+            VOCFolder(folder, on_bad_box="ignore")
+
+
+def test_collate_keeps_images_of_different_sizes_and_counts():
+    scenes = [ShapesDataset(image_size=size)[1] for size in ((160, 200), (192, 256))]
+    images, targets = collate(scenes)
+    assert [image.shape for image in images] == [(3, 160, 200), (3, 192, 256)]
+    assert all(image.min() >= 0 and image.max() <= 1 for image in images)
+    assert [len(target["labels"]) for target in targets] == [
+        len(scene[1]["labels"]) for scene in scenes
+    ]
