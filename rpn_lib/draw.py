@@ -15,11 +15,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from rpn_lib.boxes import BoxError
+from rpn_lib.boxes import BoxError, box_iou
 
 
 class Style(NamedTuple):
@@ -170,3 +171,44 @@ def legend(ax: Axes, styles: Sequence[str], **kwargs: Any) -> None:
     ]
     names = [STYLES[name].label for name in styles]
     ax.legend(handles, names, framealpha=0.95, fontsize=8, **kwargs)
+
+
+def found_figure(
+    images: Sequence[Tensor],
+    gt_boxes: Sequence[Tensor],
+    proposals: Sequence[Tensor],
+    k: int = 100,
+) -> Figure:
+    """Show images with their true boxes, and the proposal that comes closest to each.
+
+    Args:
+        images: each `(3, H, W)`, see `show_image`.
+        gt_boxes: for each image `(G, 4)`, xyxy, pixels.
+        proposals: for each image `(K, 4)`, xyxy, pixels, best first.
+        k: how many proposals of an image count.
+
+    Returns:
+        the figure, three images in a row, to show or to save.
+
+    >>> box = torch.tensor([[4.0, 4.0, 20.0, 12.0]])
+    >>> figure = found_figure([torch.zeros(3, 24, 32)], [box], [box + 1])
+    >>> figure.axes[0].get_title()
+    '1 of 1 found'
+    """
+    rows = max(1, -(-len(images) // 3))
+    figure = Figure(figsize=(12, 3.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, 3, squeeze=False).ravel().tolist()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, image, gt, boxes in zip(axes, images, gt_boxes, proposals):
+        iou = box_iou(gt, boxes[:k].to(gt.device))  # (G, K)
+        hit = (iou >= 0.5).any(dim=1)
+        show_image(image, ax, title=f"{int(hit.sum())} of {len(hit)} found")
+        draw_boxes(ax, gt, "gt")
+        if hit.any():
+            draw_boxes(ax, boxes[iou[hit].argmax(dim=1).to(boxes.device)], "proposal")
+    legend(axes[0], ["gt", "proposal"], loc="lower left")
+    figure.suptitle(
+        f"True boxes, and for each the best of {k} proposals (IoU 0.5 or more)"
+    )
+    return figure

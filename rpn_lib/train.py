@@ -199,43 +199,10 @@ def load_checkpoint(path: str | Path) -> RegionProposalNetwork:
     return rpn.eval()
 
 
-def _picture(
-    path: Path,
-    dataset: Dataset[Sample],
-    proposals: Sequence[Proposals],
-    gt_boxes: Sequence[Tensor],
-    k: int = 100,
-) -> None:
-    """Draw the first six images with true boxes and the proposals that come closest."""
-    import matplotlib
-
-    matplotlib.use("agg")  # a file is written; no screen is needed
-    import matplotlib.pyplot as plt
-
-    from rpn_lib.boxes import box_iou
-    from rpn_lib.draw import draw_boxes, legend, show_image
-
-    figure, axes = plt.subplots(2, 3, figsize=(12, 7), layout="constrained")
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for i, ax in zip(range(min(6, len(proposals))), axes.flat):
-        iou = box_iou(gt_boxes[i], proposals[i].boxes[:k].cpu())  # (G, K)
-        hit = iou.amax(dim=1) >= 0.5 if iou.numel() else torch.zeros(len(iou)).bool()
-        show_image(dataset[i][0], ax, title=f"{int(hit.sum())} of {len(hit)} found")
-        draw_boxes(ax, gt_boxes[i], "gt")
-        draw_boxes(ax, proposals[i].boxes[iou[hit].argmax(dim=1).cpu()], "proposal")
-    legend(axes.flat[0], ["gt", "proposal"], loc="lower left")
-    figure.suptitle(
-        f"True boxes, and for each the best of {k} proposals (IoU 0.5 or more)"
-    )
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
 def _data(arguments: argparse.Namespace) -> tuple[Dataset[Sample], Dataset[Sample]]:
     flips = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
     if arguments.data is None:
-        return InMemory(ShapesDataset(300), flips), InMemory(ShapesDataset(100, seed=1))
+        return InMemory(ShapesDataset(400), flips), InMemory(ShapesDataset(100, seed=1))
     folders = [
         VOCFolder(
             arguments.data, split, v2.Resize(arguments.side), arguments.on_bad_box
@@ -288,6 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 after one line on what was wrong.
     """
+    from rpn_lib.draw import found_figure  # matplotlib is for the command line only
+
     options = _parser().parse_args(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -319,7 +288,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{result.at(0.5):.3f}, AR@100 {result.average:.3f}"
         )
         picture = options.out / "proposals.png"
-        _picture(picture, val_set, proposals, gt_boxes)
+        some = [i for i, boxes in enumerate(gt_boxes) if len(boxes)][:6]
+        found_figure(
+            [val_set[i][0] for i in some],
+            [gt_boxes[i] for i in some],
+            [proposals[i].boxes for i in some],
+        ).savefig(picture, dpi=100)
         print(f"wrote {checkpoint} and {picture}")
     except (BoxError, DataError, TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -77,7 +77,7 @@ def test_command_line_on_a_folder(folder, tmp_path, capsys):  # noqa: F811
     ("arguments", "message"),
     [
         (["--data", "nowhere"], "train.txt is missing. A Pascal-VOC folder lists"),
-        (["--epochs", "0"], "error: 0 epochs of 37 batches of 8 images"),
+        (["--epochs", "0"], "error: 0 epochs of 50 batches of 8 images"),
         (["--sizes", "-3"], "error: sizes of level 0 must be a list of positive"),
     ],
 )
