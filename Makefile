@@ -64,11 +64,12 @@ lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter-lab notebooks
 
 notebooks: setup ## run again, and save, the notebooks whose code or library changed
-	$(PY) tests/notebook_tools.py execute
+	OMP_NUM_THREADS=1 $(PY) tests/notebook_tools.py execute
 
 test: lint book ## lint, build the book, run every test
 	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --nbval notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile \
+	  --nbval --nbval-sanitize-with tests/nbval.cfg notebooks
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .

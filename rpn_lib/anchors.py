@@ -101,8 +101,8 @@ def inside_image(
 ) -> Tensor:
     """Which anchors lie within the image, or reach at most `margin` pixels out of it.
 
-    The paper trains on the anchors inside only: about 6,000 of the 20,000 of a 1000x600
-    image.
+    The paper trains on the anchors inside only: of an image 1000 wide and 600 high
+    about 6,000 of 20,000 by its own count, 8,044 of 21,546 by these functions.
 
     Args:
         anchors: `(..., 4)`, xyxy, pixels.

@@ -1,7 +1,7 @@
 """Checks for the exercises: what is right or wrong with an answer, in one sentence.
 
-A check says what it found, where, and what it expected; it never raises, so that a
-notebook runs to its end whether its exercises are solved or not.
+A check says what it found and where, and for a function what it expected. It does not
+raise, so that a notebook runs to its end whether its exercises are solved or not.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +57,8 @@ def check_function(
     'Not yet: abs(-3): the value is 3, but it should be 9.'
     """
     for case in cases:
-        call = f"{answer.__name__}({', '.join(map(_short, case))})"
+        name = getattr(answer, "__name__", repr(answer))
+        call = f"{name}({', '.join(map(_short, case))})"
         try:
             result = answer(*case)
         except Exception as error:

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import parse
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms.v2.functional import to_dtype
+from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from rpn_lib.boxes import BoxError, check_boxes
 
@@ -144,7 +144,7 @@ class ShapesDataset(Dataset[Sample]):
     def _place(
         self, rng: np.random.Generator, boxes: list[list[int]]
     ) -> list[int] | None:
-        """A new box that hides at most 30 % of any other, and is hidden no more."""
+        """A new box that shares at most 30 % of the smaller one with any other."""
         height, width = self.image_size
         for _ in range(20):
             size = np.exp(rng.uniform(*np.log(self.sizes)))
@@ -262,10 +262,7 @@ class VOCFolder(Dataset[Sample]):
 
     def _read_image(self, name: str, size: tuple[int, int]) -> Tensor:
         path = self.root / "JPEGImages" / f"{name}.jpg"
-        try:
-            image: Tensor = decode_image(path, mode=ImageReadMode.RGB)
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"{path} cannot be read as an image: {error}") from error
+        image = read_image(path)
         if image.shape[1:] != size:
             raise DataError(
                 f"{path} is {image.shape[2]} x {image.shape[1]} pixels, but its "
@@ -302,6 +299,12 @@ class VOCFolder(Dataset[Sample]):
                 # Checked as written: a box of one point, xmin = xmax, has a width of 1
                 # once the last pixel is included, but marks no object.
                 check_boxes([corners], where=where)
+                if min(corners[:2]) < 1:
+                    raise BoxError(
+                        f"{where}: xmin {corners[0]:g}, ymin {corners[1]:g}. Pascal "
+                        "VOC counts pixels from 1; if the file was written by a tool "
+                        "that counts from 0, add 1 to xmin and ymin of all its boxes."
+                    )
                 box = check_boxes(
                     [[corners[0] - 1, corners[1] - 1, *corners[2:]]], size, where=where
                 )
@@ -313,6 +316,28 @@ class VOCFolder(Dataset[Sample]):
             boxes.append(box)
             labels.append(element.findtext("name", default="object"))
         return torch.cat([*boxes, torch.zeros(0, 4)]), labels, size
+
+
+def read_image(path: str | Path) -> Tensor:
+    """Read a photograph as RGB, upright as its camera noted.
+
+    Args:
+        path: a file of any format that Pillow reads.
+
+    Returns:
+        `(3, H, W)`, uint8.
+
+    Raises:
+        DataError: a missing, empty, truncated or foreign file.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels: Tensor = pil_to_tensor(
+                ImageOps.exif_transpose(image).convert("RGB")
+            )
+            return pixels
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+        raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _number(element: Element, key: str, where: object) -> float:

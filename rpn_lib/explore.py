@@ -4,7 +4,7 @@
 packs what it drew into one HTML element. The page only shows the state that the reader
 asks for, so the figure works in the published book, offline, in Jupyter and in Colab,
 and no algorithm is written a second time in JavaScript. Readers without scripts see a
-picture of the first state.
+picture of the state at the start.
 """
 
 import base64

@@ -5,7 +5,7 @@ upper threshold, background (0) where its IoU with every true box is below the l
 one, and ignored (-1) in between. So that no object is left without an anchor, the best
 anchor of each true box is an object too (Faster R-CNN, section 3.1.2).
 
-Dimension letters: N anchors; G true boxes; B anchors of a block.
+Dimension letters: N anchors; G true boxes.
 """
 
 from typing import NamedTuple
@@ -135,7 +135,7 @@ def _best_pairs(
     starts = range(0, num_anchors, block)
     block_best = anchors.new_empty(len(starts), num_gt)
     for i, start in enumerate(starts):
-        pairs = _iou_block(anchors, gt_boxes, valid, start, block)  # (G, B)
+        pairs = _iou_block(anchors, gt_boxes, valid, start, block)  # (G, block)
         iou[start : start + block], gt_index[start : start + block] = pairs.max(dim=0)
         block_best[i] = pairs.amax(dim=1)
     gt_best_iou = block_best.amax(dim=0)  # (G,)
@@ -155,13 +155,13 @@ def _best_pairs(
 def _iou_block(
     anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, start: int, block: int
 ) -> Tensor:
-    """IoU of every true box with a block of anchors: `(G, B)`, rows contiguous."""
+    """IoU of every true box with a block of anchors: `(G, block)`, rows contiguous."""
     part = anchors[start : start + block]
-    ax1, ay1, ax2, ay2 = part.t().contiguous()  # (B,) each
+    ax1, ay1, ax2, ay2 = part.t().contiguous()  # (block,) each
     gx1, gy1, gx2, gy2 = gt_boxes.t()[:, :, None]  # (G, 1) each
     width = (
         torch.minimum(ax2, gx2).sub_(torch.maximum(ax1, gx1)).clamp_(min=0)
-    )  # (G, B)
+    )  # (G, block)
     height = torch.minimum(ay2, gy2).sub_(torch.maximum(ay1, gy1)).clamp_(min=0)
     intersection = width.mul_(height)
     union = (box_area(part) + box_area(gt_boxes)[:, None]).sub_(intersection)

@@ -44,8 +44,7 @@ def small_rpn(
         sizes: anchor sizes, pixels.
         aspect_ratios: width / height of the anchors.
         **options: handed on to `RegionProposalNetwork`. The loss has beta 0.1 if none
-            is given: deltas are mostly smaller than 1, where the paper's beta of 1
-            leaves a parabola that hardly pulls.
+            is given; deltas are mostly smaller than 1, all on the parabola of beta 1.
 
     >>> sum(p.numel() for p in small_rpn().parameters()) < 1_000_000
     True

@@ -142,6 +142,7 @@ class TestVOCFolder:
             ),
             ([("cell", 30, 5, 20, 9)], "object 0, box 0 [30, 5, 20, 9]: x2 < x1."),
             ([("cell", 60, 5, 65, 9)], "reaches outside the image, which is 64 wide"),
+            ([("cell", 0, 5, 30, 9)], "object 0: xmin 0, ymin 5. Pascal VOC counts"),
             ([("cell", "nan", 5, 6, 9)], "a coordinate is not a finite number."),
             ([("cell", "ten", 5, 6, 9)], "object 0: bndbox/xmin is 'ten', which is no"),
         ],
