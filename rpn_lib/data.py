@@ -8,6 +8,7 @@ together.
 Dimension letters: H, W height and width of an image; G true boxes of an image.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -23,7 +24,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
-from rpn_lib.boxes import BoxError, check_boxes
+from rpn_lib.boxes import BoxError
 
 Target = dict[str, Any]
 Sample = tuple[Tensor, Target]
@@ -291,31 +292,44 @@ class VOCFolder(Dataset[Sample]):
         boxes, labels = [], []
         for number, element in enumerate(root.iter("object")):
             where = f"{path}, object {number}"
-            corners = [
+            xmin, ymin, xmax, ymax = corners = [
                 _number(element, f"bndbox/{key}", where)
                 for key in ("xmin", "ymin", "xmax", "ymax")
             ]
-            try:
-                # Checked as written: a box of one point, xmin = xmax, has a width of 1
-                # once the last pixel is included, but marks no object.
-                check_boxes([corners], where=where)
-                if min(corners[:2]) < 1:
-                    raise BoxError(
-                        f"{where}: xmin {corners[0]:g}, ymin {corners[1]:g}. Pascal "
-                        "VOC counts pixels from 1; if the file was written by a tool "
-                        "that counts from 0, add 1 to xmin and ymin of all its boxes."
-                    )
-                box = check_boxes(
-                    [[corners[0] - 1, corners[1] - 1, *corners[2:]]], size, where=where
-                )
-            except BoxError as error:
+            problem = _problem(xmin, ymin, xmax, ymax, *size)
+            if problem:
+                values = ", ".join(f"{value:g}" for value in corners)
+                problem = f"{where} (xmin, ymin, xmax, ymax = {values}): {problem}"
                 if self.on_bad_box == "error":
-                    raise DataError(f'{error} Or pass on_bad_box="drop".') from error
-                self.dropped.append(str(error))
+                    raise DataError(
+                        f"{problem} Correct the file, or leave such boxes out with "
+                        'on_bad_box="drop" (--on-bad-box drop).'
+                    )
+                self.dropped.append(problem)
                 continue
-            boxes.append(box)
+            boxes.append([xmin - 1, ymin - 1, xmax, ymax])
             labels.append(element.findtext("name", default="object"))
-        return torch.cat([*boxes, torch.zeros(0, 4)]), labels, size
+        return torch.tensor(boxes).reshape(-1, 4), labels, size
+
+
+def _problem(
+    xmin: float, ymin: float, xmax: float, ymax: float, height: int, width: int
+) -> str:
+    """What is wrong with a box as Pascal VOC writes it, or an empty string."""
+    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
+        return "a coordinate is not a finite number."
+    # A box of one point, xmin = xmax, is one pixel wide in VOC's way of counting, but
+    # it marks no object: it is what a slip of the mouse leaves behind.
+    if xmax <= xmin or ymax <= ymin:
+        return "xmax must be larger than xmin, and ymax larger than ymin."
+    if min(xmin, ymin) < 1:
+        return (
+            "VOC counts pixels from 1; if the file was written by a tool that counts "
+            "from 0, add 1 to xmin and ymin of all its boxes."
+        )
+    if xmax > width or ymax > height:
+        return f"it reaches outside the image, {width} wide and {height} high."
+    return ""
 
 
 def read_image(path: str | Path) -> Tensor:

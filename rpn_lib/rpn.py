@@ -148,9 +148,8 @@ class RegionProposalNetwork(nn.Module):
                 box.
         """
         batch, sizes = pad_images(images)
-        if (
-            gt_boxes is not None
-        ):  # before the convolutions: bad boxes should not cost a forward pass
+        if gt_boxes is not None:
+            # Before the convolutions: bad boxes should not cost a forward pass.
             gt_boxes = _check_batch(gt_boxes, sizes, names, batch.device)
         features = self.backbone(batch)
         if isinstance(features, Tensor):
@@ -176,12 +175,9 @@ class RegionProposalNetwork(nn.Module):
             propose: see `forward`.
         """
         outputs = [self.head(feature) for feature in features]
-        scores = [
-            output.scores.flatten(1, 3) for output in outputs
-        ]  # (B, H * W * A, 2) each
-        deltas = [
-            output.deltas.flatten(1, 3) for output in outputs
-        ]  # (B, H * W * A, 4) each
+        # For each level, (B, H * W * A, 2) and (B, H * W * A, 4).
+        scores = [output.scores.flatten(1, 3) for output in outputs]
+        deltas = [output.deltas.flatten(1, 3) for output in outputs]
         anchors = self.anchors(
             [feature.shape[-2:] for feature in features], features[0].device
         )
@@ -192,9 +188,8 @@ class RegionProposalNetwork(nn.Module):
             )
         proposals = None
         if propose:
-            logits = [
-                score[..., 1] - score[..., 0] for score in scores
-            ]  # two scores, one logit
+            # Of the two scores only the difference matters: one logit, (B, H * W * A).
+            logits = [score[..., 1] - score[..., 0] for score in scores]
             proposals = [
                 self.select(
                     [x[i] for x in logits], [d[i] for d in deltas], anchors, size

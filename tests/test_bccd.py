@@ -46,8 +46,8 @@ def test_its_two_broken_boxes_are_named(bccd):
     ]
     assert len(dropped) == 2
     for name, box in [
-        ("00338", "[504, 337, 504, 337]"),
-        ("00343", "[181, 329, 181, 329]"),
+        ("00338", "= 504, 337, 504, 337)"),
+        ("00343", "= 181, 329, 181, 329)"),
     ]:
         assert any(f"BloodImage_{name}.xml" in line and box in line for line in dropped)
     refused = 0

@@ -96,7 +96,10 @@ def test_command_line_names_or_drops_a_bad_box(folder, tmp_path, capsys):  # noq
     options = ["--data", str(folder), "--epochs", "1", "--batch-size", "2"]
     options += ["--side", "96", "--out", str(tmp_path / "out")]
     assert main(options) == 2
-    assert "a.xml, object 1, box 0 [30, 5, 30, 5]" in capsys.readouterr().err
+    assert (
+        "a.xml, object 1 (xmin, ymin, xmax, ymax = 30, 5, 30, 5)"
+        in capsys.readouterr().err
+    )
     assert main([*options, "--on-bad-box", "drop"]) == 0
     assert "dropped:" in capsys.readouterr().err
 
