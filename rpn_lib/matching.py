@@ -26,8 +26,8 @@ class Matches(NamedTuple):
     Attributes:
         labels: `(N,)`, int64: 1 or the class for an object, 0 for background, -1 for
             ignored.
-        gt_index: `(N,)`, int64: the true box of the highest IoU; 0 where there is no
-            true box.
+        gt_index: `(N,)`, int64: the true box of the highest IoU; 0 where the anchor
+            overlaps none.
         iou: `(N,)`, float32: that IoU; 0 where there is no true box.
         gt_best_iou: `(G,)`, float32: the highest IoU that any anchor has with each true
             box.
@@ -124,49 +124,57 @@ def _best_pairs(
 
     The whole matrix of IoUs, (N, G), would take gigabytes for a large image. One block
     of anchors at a time is enough: its rows are finished at once, and of its columns
-    only the running maximum is kept.
+    only the maximum is kept.
     """
     num_anchors, num_gt = len(anchors), len(gt_boxes)
     iou = anchors.new_zeros(num_anchors)
     gt_index = torch.zeros(num_anchors, dtype=torch.long, device=anchors.device)
     if not num_gt or not num_anchors:
         return iou, gt_index, anchors.new_zeros(num_gt), gt_index[:0]
-    block = max(1, BLOCK_PAIRS // num_gt)
-    starts = range(0, num_anchors, block)
-    block_best = anchors.new_empty(len(starts), num_gt)
-    for i, start in enumerate(starts):
-        pairs = _iou_block(anchors, gt_boxes, valid, start, block)  # (G, block)
-        iou[start : start + block], gt_index[start : start + block] = pairs.max(dim=0)
-        block_best[i] = pairs.amax(dim=1)
+    size = max(1, BLOCK_PAIRS // num_gt)
+    blocks = [slice(i, i + size) for i in range(0, num_anchors, size)]
+    block_best = anchors.new_zeros(len(blocks), num_gt)
+    for i, block in enumerate(blocks):
+        part = anchors[block]
+        # Anchors come row by row, so a block is a stripe across the image. A true box
+        # above or below the stripe overlaps none of its anchors: most boxes do not.
+        in_stripe = (gt_boxes[:, 1] < part[:, 3].max()) & (
+            gt_boxes[:, 3] > part[:, 1].min()
+        )
+        near = in_stripe.nonzero()[:, 0]
+        if len(near):
+            pairs = _iou_rows(gt_boxes[near], part, valid, block)  # (near, block)
+            iou[block], index = pairs.max(dim=0)
+            gt_index[block] = torch.where(iou[block] > 0, near[index], 0)
+            block_best[i, near] = pairs.amax(dim=1)
     gt_best_iou = block_best.amax(dim=0)  # (G,)
     # Which anchors reach it? Only the blocks that hold a maximum are looked at again.
-    again = ((block_best == gt_best_iou) & (gt_best_iou > 0)).any(dim=1).nonzero()[:, 0]
-    best = [
-        (_iou_block(anchors, gt_boxes, valid, starts[i], block) == gt_best_iou[:, None])
-        .logical_and(gt_best_iou[:, None] > 0)
-        .any(dim=0)
-        .nonzero()[:, 0]
-        + starts[i]
-        for i in again.tolist()
-    ]
-    return iou, gt_index, gt_best_iou, torch.cat([*best, gt_index[:0]])
+    holds_best = (block_best == gt_best_iou) & (gt_best_iou > 0)  # (blocks, G)
+    best = [gt_index[:0]]
+    for i in holds_best.any(dim=1).nonzero()[:, 0].tolist():
+        rows = holds_best[i].nonzero()[:, 0]
+        pairs = _iou_rows(gt_boxes[rows], anchors[blocks[i]], valid, blocks[i])
+        reached = (pairs == gt_best_iou[rows, None]).any(dim=0)
+        best.append(reached.nonzero()[:, 0] + blocks[i].start)
+    return iou, gt_index, gt_best_iou, torch.cat(best)
 
 
-def _iou_block(
-    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, start: int, block: int
+def _iou_rows(
+    gt_boxes: Tensor, anchors: Tensor, valid: Tensor | None, block: slice
 ) -> Tensor:
-    """IoU of every true box with a block of anchors: `(G, block)`, rows contiguous."""
-    part = anchors[start : start + block]
-    ax1, ay1, ax2, ay2 = part.t().contiguous()  # (block,) each
+    """IoU of true boxes with the anchors of a block, a row for each box.
+
+    The arithmetic of `rpn_lib.boxes.box_iou`, on rows that lie one after the other in
+    memory and without a temporary for the corners: four times as fast.
+    """
+    ax1, ay1, ax2, ay2 = anchors.t().contiguous()  # (block,) each
     gx1, gy1, gx2, gy2 = gt_boxes.t()[:, :, None]  # (G, 1) each
-    width = (
-        torch.minimum(ax2, gx2).sub_(torch.maximum(ax1, gx1)).clamp_(min=0)
-    )  # (G, block)
+    width = torch.minimum(ax2, gx2).sub_(torch.maximum(ax1, gx1)).clamp_(min=0)
     height = torch.minimum(ay2, gy2).sub_(torch.maximum(ay1, gy1)).clamp_(min=0)
-    intersection = width.mul_(height)
-    union = (box_area(part) + box_area(gt_boxes)[:, None]).sub_(intersection)
+    intersection = width.mul_(height)  # (G, block)
+    union = (box_area(anchors) + box_area(gt_boxes)[:, None]).sub_(intersection)
     iou = intersection.div_(union)
-    return iou if valid is None else iou.mul_(valid[start : start + block])
+    return iou if valid is None else iou.mul_(valid[block])
 
 
 def sample_anchors(
