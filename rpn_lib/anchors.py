@@ -85,15 +85,21 @@ def anchor_grid(
         raise BoxError(
             f"stride must be a positive number, or two (down, right), not {stride!r}."
         )
-    strides = steps.expand(2).tolist()
+    return _grid(grid_size, steps.expand(2).tolist(), shapes, offset)
+
+
+def _grid(
+    grid_size: Sequence[int], strides: Sequence[float], shapes: Tensor, offset: float
+) -> Tensor:
+    """`anchor_grid` without checks, as `torch.compile` and ONNX want it."""
     centres = [
-        (torch.arange(n, device=shapes.device, dtype=torch.float32) + offset) * step
-        for n, step in zip(grid_size, strides)
+        (torch.arange(n, device=shapes.device, dtype=torch.float32) + offset) * stride
+        for n, stride in zip(grid_size, strides)
     ]
     y, x = torch.meshgrid(*centres, indexing="ij")  # (H, W) each
-    centre = torch.stack([x, y], dim=-1)[:, :, None]  # (H, W, 1, 2)
-    half = shapes / 2  # (A, 2)
-    return torch.cat([centre - half, centre + half], dim=-1)  # (H, W, A, 4)
+    centre = torch.stack([x, y, x, y], dim=-1)[:, :, None]  # (H, W, 1, 4)
+    around_origin = torch.cat([-shapes, shapes], dim=-1) / 2  # (A, 4)
+    return centre + around_origin  # (H, W, A, 4)
 
 
 def inside_image(
@@ -219,13 +225,47 @@ class AnchorGenerator(nn.Module):
             for i, size in enumerate(grid_sizes)
         ]
 
+    def cells_of_images(
+        self, grid_sizes: Sequence[Sequence[int]], image_sizes: Sequence[Sequence[int]]
+    ) -> list[Tensor] | None:
+        """Which cells show an image, where a batch is padded at the right and bottom.
+
+        Args:
+            grid_sizes: `(H, W)` of each level's feature map, padding included.
+            image_sizes: for each of B images `(height, width)`, pixels, unpadded.
+
+        Returns:
+            for each level `(B, H, W)`, bool; `None` where no cell is all padding.
+
+        >>> generate = AnchorGenerator([32], strides=[16])
+        >>> generate.cells_of_images([(2, 3)], [(32, 20), (32, 48)])[0][0]
+        tensor([[ True,  True, False],
+                [ True,  True, False]])
+        """
+        lowest = min(height for height, _ in image_sizes)
+        narrowest = min(width for _, width in image_sizes)
+        if all(
+            (rows - 1) * stride < lowest and (columns - 1) * stride < narrowest
+            for (rows, columns), stride in zip(grid_sizes, self.strides)
+        ):
+            return None
+        heights, widths = torch.tensor(image_sizes).T[:, :, None]  # (B, 1) each
+        masks = []
+        for (rows, columns), stride in zip(grid_sizes, self.strides):
+            down = torch.arange(rows) * stride < heights  # (B, H)
+            right = torch.arange(columns) * stride < widths  # (B, W)
+            masks.append(down[:, :, None] & right[:, None, :])
+        return masks
+
     def _level(
         self, index: int, grid_size: tuple[int, ...], device: torch.device
     ) -> Tensor:
+        shapes, strides = self.levels[index].to(device), [self.strides[index]] * 2
+        if torch.compiler.is_compiling():  # sizes are symbols then, no keys of a cache
+            return _grid(grid_size, strides, shapes, self.offset).flatten(0, 2)
         key = (index, grid_size, device)
         if key not in self._cache:
-            shapes = self.levels[index].to(device)
-            grid = anchor_grid(grid_size, self.strides[index], shapes, self.offset)
+            grid = _grid(grid_size, strides, shapes, self.offset)
             self._cache[key] = grid.flatten(0, 2)
             if len(self._cache) > self.cache_size * len(self.levels):
                 self._cache.popitem(last=False)
@@ -251,7 +291,9 @@ def _shapes(values: Tensor | Sequence[Sequence[float]], name: str) -> Tensor:
     try:
         shapes = torch.as_tensor(values, dtype=torch.float32)
     except (TypeError, ValueError) as error:
-        raise BoxError(f"{name} must be (A, 2) numbers: {error}.") from error
+        raise BoxError(
+            f"{name} must be (A, 2) positive widths and heights, not {values!r}."
+        ) from error
     good = (shapes > 0) & shapes.isfinite()
     if shapes.ndim != 2 or shapes.shape[1] != 2 or not len(shapes) or not good.all():
         raise BoxError(

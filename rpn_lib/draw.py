@@ -7,7 +7,7 @@ line style says the same once more.
 Dimension letters: N boxes; H, W height and width of a picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import matplotlib.patheffects as effects
@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from rpn_lib.boxes import BoxError, box_iou
+from rpn_lib.evaluate import Evaluation
 
 
 class Style(NamedTuple):
@@ -212,3 +213,158 @@ def found_figure(
         f"True boxes, and for each the best of {k} proposals (IoU 0.5 or more)"
     )
     return figure
+
+
+# Curves and bars of results to compare: each differs from the next in all of these.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9")
+LINESTYLES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v")
+HATCHES = ("", "//", "..", "xx", "--")
+
+
+def plot_recall_iou(
+    results: Mapping[str, Evaluation], k: int = 100, ax: Axes | None = None
+) -> Axes:
+    """Plot recall against the IoU that a proposal must reach.
+
+    Args:
+        results: a name for the legend, and what `evaluate` returned.
+        k: how many proposals of an image count, 1 or more.
+        ax: where to draw; a new figure of 6 x 4.5 inches if not given.
+
+    Returns:
+        the axes, with a line for each result.
+
+    Raises:
+        BoxError: no results, or `k` < 1.
+
+    >>> from rpn_lib.evaluate import evaluate
+    >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    >>> ax = plot_recall_iou({"exact": evaluate([box], [box])})
+    >>> [float(recall) for recall in ax.lines[0].get_ydata()[:3]]
+    [1.0, 1.0, 1.0]
+    >>> plt.close()
+    """
+    ax = _result_axes(results, ax)
+    for i, (name, result) in enumerate(results.items()):
+        recall = result.recall(k)
+        ax.plot(recall.thresholds, recall.recalls.numpy(), label=name, **_look(i))
+    ax.set(xlabel="IoU that counts as found", ylabel=f"recall, {k} proposals")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def plot_recall_proposals(
+    results: Mapping[str, Evaluation],
+    iou: float | None = None,
+    area: str = "all",
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot recall against the number of proposals of an image, on a logarithmic axis.
+
+    Args:
+        results: a name for the legend, and what `evaluate` returned.
+        iou: the IoU that counts as found, one of the thresholds; average recall over
+            them if not given.
+        area: `"all"`, or which true boxes, such as `"small"`.
+        ax: where to draw; a new figure of 6 x 4.5 inches if not given.
+
+    Returns:
+        the axes, with a line for each result.
+
+    Raises:
+        BoxError: no results; an IoU or an area that they do not have.
+
+    >>> from rpn_lib.evaluate import evaluate
+    >>> gt = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    >>> result = evaluate([torch.cat([gt + 50, gt])], [gt])
+    >>> ax = plot_recall_proposals({"the second hits": result})
+    >>> ax.lines[0].get_xdata().tolist(), ax.lines[0].get_ydata().tolist()
+    ([1, 2], [0.0, 1.0])
+    >>> plt.close()
+    """
+    ax = _result_axes(results, ax)
+    for i, (name, result) in enumerate(results.items()):
+        curve = result.curve(area, iou).numpy()
+        # Not a marker at each of a thousand points: one at every tenth of the axes.
+        ax.plot(
+            np.arange(1, len(curve) + 1), curve, label=name, markevery=0.1, **_look(i)
+        )
+    what = "average recall" if iou is None else f"recall at IoU {iou}"
+    ax.set(xlabel="proposals of an image", xscale="log")
+    ax.set_ylabel(what if area == "all" else f"{what}, {area} objects")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def plot_recall_area(
+    results: Mapping[str, Evaluation], k: int = 100, ax: Axes | None = None
+) -> Axes:
+    """Plot average recall for each range of object areas, as bars.
+
+    Args:
+        results: a name for the legend, and what `evaluate` returned.
+        k: how many proposals of an image count, 1 or more.
+        ax: where to draw; a new figure of 6 x 4.5 inches if not given.
+
+    Returns:
+        the axes, with a container of bars for each result; where there is no such
+        object, the bar has no height and its label is a dash.
+
+    Raises:
+        BoxError: no results; results of different ranges; `k` < 1.
+
+    >>> from rpn_lib.evaluate import evaluate
+    >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    >>> ax = plot_recall_area({"exact": evaluate([box], [box])})
+    >>> [text.get_text() for text in ax.texts]  # all, small, medium, large
+    ['1.00', '1.00', '–', '–']
+    >>> plt.close()
+    """
+    ax = _result_axes(results, ax)
+    areas = list(next(iter(results.values())).ranks)
+    width = 0.8 / len(results)
+    for i, (name, result) in enumerate(results.items()):
+        if list(result.ranks) != areas:
+            raise BoxError(
+                f"{name!r} has the areas {', '.join(result.ranks)}, others have "
+                f"{', '.join(areas)}; evaluate all with the same ones."
+            )
+        values = np.array([result.recall(k, area).average for area in areas])
+        bars = ax.bar(
+            np.arange(len(areas)) + (i - (len(results) - 1) / 2) * width,
+            np.nan_to_num(values),
+            width,
+            label=name,
+            color=COLORS[i % len(COLORS)],
+            hatch=HATCHES[i % len(HATCHES)],
+            edgecolor="white",
+        )
+        labels = ["–" if np.isnan(value) else f"{value:.2f}" for value in values]
+        ax.bar_label(bars, labels, fontsize=7)
+    ax.set_xticks(range(len(areas)), areas)
+    ax.set(xlabel="area of the object", ylabel=f"average recall, {k} proposals")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def _result_axes(results: Mapping[str, Evaluation], ax: Axes | None) -> Axes:
+    if not results:
+        raise BoxError("No results to plot: give {name: evaluate(...)}.")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
+    ax.set_ylim(0, 1.05)
+    ax.grid(axis="y", alpha=0.3)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def _look(i: int) -> dict[str, Any]:
+    return {
+        "color": COLORS[i % len(COLORS)],
+        "linestyle": LINESTYLES[i % len(LINESTYLES)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "markersize": 5,
+    }

@@ -3,22 +3,38 @@
 Recall is the share of true boxes that some proposal overlaps well enough. It is counted
 as in COCO: proposals, best first, each take the free true box that they overlap most,
 so that one proposal never counts for two objects. Average recall (AR) is its mean over
-IoU thresholds from 0.5 to 0.95.
+IoU thresholds from 0.5 to 0.95. AR@100 looks at the first 100 proposals of an image.
+
+What the first k proposals take does not depend on those after them. So one pass over
+all of them, which notes for every true box the rank of the proposal that took it,
+answers for every k: the box is found if that rank is below k.
 
 Dimension letters: K proposals; G true boxes; T IoU thresholds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from rpn_lib.boxes import BoxError, box_iou
+from rpn_lib.boxes import BoxError, box_area, box_iou, check_boxes
 from rpn_lib.nms import Proposals
 
 # 0.5, 0.55, ... 0.95: the thresholds of COCO.
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+
+# COCO's ranges of object areas, square pixels; both ends belong to the range.
+AREAS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "small": (0, 32**2),
+        "medium": (32**2, 96**2),
+        "large": (96**2, float("inf")),
+    }
+)
 
 
 class Recall(NamedTuple):
@@ -41,8 +57,147 @@ class Recall(NamedTuple):
         return float(self.recalls.mean())
 
     def at(self, iou: float) -> float:
-        """Recall at one of the thresholds."""
-        return float(self.recalls[self.thresholds.index(iou)])
+        """Recall at one of the thresholds; BoxError if it is none of them."""
+        return float(self.recalls[_row(self.thresholds, iou)])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """What `evaluate` found out about a data set; `print` shows it as a table.
+
+    >>> gt = [torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10]])]
+    >>> result = evaluate([torch.tensor([[20.0, 0, 30, 10], [0, 0, 10, 7]])], gt)
+    >>> result.recall(k=1).average, result.recall(k=2, area="small").at(0.75)
+    (0.5, 0.5)
+    >>> result.curve(iou=0.5)  # recall of the first proposal, and of the first two
+    tensor([0.5000, 1.0000])
+
+    Attributes:
+        ranks: for `"all"` and each range of areas `(T, G)`, float: at which rank each
+            true box was found, see `find_ranks`.
+        thresholds: T IoU thresholds.
+        num_images: how many images there are.
+        num_proposals: how many proposals the image with the most of them has.
+    """
+
+    ranks: Mapping[str, Tensor]
+    thresholds: tuple[float, ...]
+    num_images: int
+    num_proposals: int
+
+    def recall(self, k: int = 100, area: str = "all") -> Recall:
+        """Recall of the first `k` proposals of each image.
+
+        Args:
+            k: how many proposals of an image count, 1 or more.
+            area: `"all"`, or which true boxes: a key of `ranks`.
+
+        Raises:
+            BoxError: `k` < 1, or an unknown area.
+        """
+        _check_k(k)
+        ranks = self._ranks(area)
+        recalls = (ranks < k).sum(dim=1) / ranks.shape[1]  # 0 / 0: NaN
+        return Recall(self.thresholds, recalls, ranks.shape[1])
+
+    def curve(self, area: str = "all", iou: float | None = None) -> Tensor:
+        """Recall against the number of proposals.
+
+        Args:
+            area: `"all"`, or which true boxes: a key of `ranks`.
+            iou: one of the thresholds; their mean, AR, if not given.
+
+        Returns:
+            `(K,)`: for the first 1, 2, ... `num_proposals` of each image.
+
+        Raises:
+            BoxError: an unknown area, or another IoU.
+        """
+        ranks = self._ranks(area)
+        if iou is not None:
+            ranks = ranks[_row(self.thresholds, iou)]
+        at = ranks[ranks.isfinite()].long()
+        return at.bincount(minlength=self.num_proposals).cumsum(0) / ranks.numel()
+
+    def table(self, ks: Sequence[int] = (10, 100, 300, 1000)) -> str:
+        """AR and recall as text: a row for each kind of object, a column for each k.
+
+        Args:
+            ks: numbers of proposals, each 1 or more.
+
+        Raises:
+            BoxError: a number < 1.
+        """
+        rows = []
+        for area in self.ranks:
+            at = [self.recall(k, area) for k in ks]
+            rows.append((f"AR, {area}", at[0].num_gt, [one.average for one in at]))
+        for iou in (0.5, 0.75):
+            if iou in self.thresholds:
+                at = [self.recall(k) for k in ks]
+                label = f"recall, IoU {iou}"
+                rows.append((label, at[0].num_gt, [one.at(iou) for one in at]))
+        lines = [
+            f"images: {self.num_images}, most proposals of one: {self.num_proposals}; "
+            f"AR over IoU {min(self.thresholds)} to {max(self.thresholds)}",
+            f"{'':16}{'objects':>9}" + "".join(f"{f'@{k}':>8}" for k in ks),
+        ]
+        for label, count, values in rows:
+            cells = ("-" if value != value else f"{value:.3f}" for value in values)
+            lines.append(f"{label:16}{count:>9}" + "".join(f"{c:>8}" for c in cells))
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    __repr__ = __str__
+
+    def _ranks(self, area: str) -> Tensor:
+        if area not in self.ranks:
+            raise BoxError(f"area {area!r} is none of {', '.join(self.ranks)}.")
+        return self.ranks[area]
+
+
+def find_ranks(
+    proposals: Tensor, gt_boxes: Tensor, thresholds: Sequence[float] = IOU_THRESHOLDS
+) -> Tensor:
+    """Which proposal finds each true box of an image, one proposal for one true box.
+
+    Each proposal, best first, takes the free true box that it overlaps most; of equal
+    IoUs the last, as in COCO.
+
+    Args:
+        proposals: `(K, 4)`, xyxy, pixels, best first.
+        gt_boxes: `(G, 4)`, xyxy, pixels.
+        thresholds: T least IoUs, above 0 and up to 1.
+
+    Returns:
+        `(T, G)`, float: the rank of the proposal that takes the box, 0 for the best
+        proposal; infinite where none does.
+
+    Raises:
+        BoxError: a threshold out of range.
+
+    >>> gt = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0]])
+    >>> proposals = torch.tensor([[0.0, 0.0, 10.0, 9.0], [0.0, 0.0, 10.0, 8.0]])
+    >>> find_ranks(proposals, gt, thresholds=[0.5, 0.95])
+    tensor([[0., 1.],
+            [inf, 1.]])
+    """
+    _check_thresholds(thresholds)
+    least = np.minimum(thresholds, 1 - 1e-10)  # as COCO: IoU 1 may be rounded
+    # (K, G); the order of the true boxes is reversed, for `argmax` takes the first.
+    iou = box_iou(*(b.detach().cpu().double() for b in (proposals, gt_boxes.flip(0))))
+    overlap = iou.numpy()
+    ranks = np.full((len(least), len(gt_boxes)), np.inf, dtype=np.float32)
+    rows = np.arange(len(least))
+    # A proposal below the lowest threshold everywhere can take nothing.
+    for rank in np.flatnonzero(overlap.max(axis=1, initial=0) >= least.min()):
+        free = np.where(np.isinf(ranks), overlap[rank], -1)  # (T, G)
+        best = free.argmax(axis=1)  # (T,)
+        takes = free[rows, best] >= least
+        ranks[rows[takes], best[takes]] = rank
+    return torch.from_numpy(ranks).flip(1)
 
 
 def found(
@@ -53,29 +208,20 @@ def found(
     Args:
         proposals: `(K, 4)`, xyxy, pixels, best first.
         gt_boxes: `(G, 4)`, xyxy, pixels.
-        thresholds: T least IoUs, above 0.
+        thresholds: T least IoUs, above 0 and up to 1.
 
     Returns:
         `(T, G)`, bool.
+
+    Raises:
+        BoxError: a threshold out of range.
 
     >>> gt = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0]])
     >>> found(torch.tensor([[0.0, 0.0, 10.0, 9.0]]), gt, thresholds=[0.5, 0.95])
     tensor([[ True, False],
             [False, False]])
     """
-    taken = torch.zeros(len(thresholds), len(gt_boxes), dtype=torch.bool)
-    if not len(gt_boxes):
-        return taken
-    iou = box_iou(proposals.double().cpu(), gt_boxes.double().cpu())  # (K, G)
-    least = torch.tensor(thresholds, dtype=torch.float64)
-    rows = torch.arange(len(thresholds))
-    # A proposal below the lowest threshold everywhere can take nothing.
-    useful = iou[iou.amax(dim=1) >= min(thresholds)]
-    for i in range(len(useful)):
-        free = useful[i].expand_as(taken).masked_fill(taken, -1)  # (T, G)
-        value, index = free.max(dim=1)
-        taken[rows, index] |= value >= least
-    return taken
+    return find_ranks(proposals, gt_boxes, thresholds).isfinite()
 
 
 def recall(
@@ -93,22 +239,217 @@ def recall(
         thresholds: least IoUs for a true box to count as found.
 
     Raises:
-        BoxError: another number of images in one list than in the other, or `k` < 1.
+        BoxError: as `evaluate`, or `k` < 1.
 
     >>> gt = [torch.tensor([[0.0, 0.0, 10.0, 10.0]])]
     >>> result = recall([torch.tensor([[0.0, 0.0, 10.0, 9.0]])], gt)
     >>> result.at(0.5), round(result.average, 2)  # IoU 0.9: found at 9 of 10 thresholds
     (1.0, 0.9)
     """
-    if len(proposals) != len(gt_boxes) or k < 1:
-        raise BoxError(
-            f"proposals of {len(proposals)} images, true boxes of {len(gt_boxes)}, "
-            f"k={k}; give both for each image, and k of 1 or more."
+    _check_k(k)
+    return evaluate(proposals, gt_boxes, thresholds=thresholds, areas={}).recall(k)
+
+
+def evaluate(
+    proposals: Sequence[Proposals | Tensor],
+    gt_boxes: Sequence[Tensor],
+    crowd: Sequence[Tensor | Sequence[bool]] | None = None,
+    *,
+    thresholds: Sequence[float] = IOU_THRESHOLDS,
+    areas: Mapping[str, tuple[float, float]] = AREAS,
+) -> Evaluation:
+    """Recall for every number of proposals, IoU threshold and range of object areas.
+
+    The numbers are those of pycocotools with a single category, where an object's area
+    is that of its box. (COCO's own files give the area of its outline, which is less.)
+
+    Boxes that COCO ignores, crowds and those out of the range, only excuse proposals
+    that match no other box. That raises precision (`average_precision`), but cannot
+    change recall; so they are left out here.
+
+    Args:
+        proposals: for each image its proposals, or boxes `(K, 4)`, best first.
+        gt_boxes: for each image `(G, 4)`, xyxy, pixels.
+        crowd: for each image G flags, true where a box holds a crowd of objects that
+            nobody has drawn one by one; those do not count as objects.
+        thresholds: T least IoUs, above 0 and up to 1.
+        areas: name and least and largest area, square pixels, of kinds of objects to
+            look at by themselves, besides `"all"`.
+
+    Raises:
+        BoxError: lists of different lengths; boxes that cannot be used; scores that are
+            not in descending order; a threshold or an area out of range.
+
+    >>> gt = [torch.tensor([[0.0, 0, 10, 10], [50, 50, 150, 150]])]
+    >>> boxes = torch.tensor([[50.0, 50, 150, 140], [0, 0, 10, 7]])
+    >>> print(evaluate([boxes], gt).table(ks=[1, 10]))
+    images: 1, most proposals of one: 2; AR over IoU 0.5 to 0.95
+                      objects      @1     @10
+    AR, all                 2   0.450   0.700
+    AR, small               1   0.000   0.500
+    AR, medium              0       -       -
+    AR, large               1   0.900   0.900
+    recall, IoU 0.5         2   0.500   1.000
+    recall, IoU 0.75        2   0.500   0.500
+    """
+    _check_thresholds(thresholds)
+    ranges = {"all": (0.0, float("inf")), **areas}
+    for name, (low, high) in ranges.items():
+        if not 0 <= low <= high:
+            raise BoxError(f"area {name!r}: {low} to {high} is no range of areas.")
+    ranks = {name: [torch.zeros(len(thresholds), 0)] for name in ranges}
+    most = 0
+    for image in _images(proposals, gt_boxes, crowd):
+        most = max(most, len(image.boxes))
+        gt = image.gt_boxes[~image.crowd]
+        area = box_area(gt.double())
+        for name, (low, high) in ranges.items():
+            chosen = gt[(area >= low) & (area <= high)]
+            ranks[name].append(find_ranks(image.boxes, chosen, thresholds))
+    joined = {name: torch.cat(parts, dim=1) for name, parts in ranks.items()}
+    return Evaluation(joined, tuple(thresholds), len(gt_boxes), most)
+
+
+def average_precision(
+    proposals: Sequence[Proposals],
+    gt_boxes: Sequence[Tensor],
+    crowd: Sequence[Tensor | Sequence[bool]] | None = None,
+    k: int = 100,
+) -> dict[str, float]:
+    """COCO's average precision (AP) of proposals, whatever their class.
+
+    It asks, besides, that proposals on objects score higher than those on background.
+    It is computed by torchmetrics, an optional package, around three of its traps:
+    `max_detection_thresholds` must hold exactly three numbers; its `map` is -1 unless
+    100 is among them; its thresholds are rounded to float32, so that an IoU of exactly
+    0.55 misses the threshold 0.55.
+
+    Args:
+        proposals: for each image its proposals, best first.
+        gt_boxes: for each image `(G, 4)`, xyxy, pixels.
+        crowd: for each image G flags, see `evaluate`. A proposal that lies in a crowd
+            by the threshold's share of its own area is not counted as wrong.
+        k: how many proposals of an image count, 1 or more.
+
+    Returns:
+        `AP`, `AP50`, `AP75` (at IoU 0.5 and 0.75), `AP small`, `AP medium`, `AP large`,
+        each from 0 to 1; NaN where there is no such object.
+
+    Raises:
+        BoxError: as `evaluate`; boxes without scores; `k` < 1.
+        ImportError: torchmetrics or pycocotools is not installed.
+
+    >>> gt = [torch.tensor([[0.0, 0, 10, 10]])]
+    >>> boxes = torch.tensor([[50.0, 0, 60, 10], [0, 0, 10, 10]])
+    >>> average_precision([Proposals(boxes, torch.tensor([0.9, 0.8]))], gt)["AP50"]
+    0.5
+    """
+    _check_k(k)
+    try:
+        from torchmetrics.detection import MeanAveragePrecision
+
+        metric = MeanAveragePrecision(
+            iou_thresholds=list(IOU_THRESHOLDS),
+            rec_thresholds=np.linspace(0, 1, 101).tolist(),
+            max_detection_thresholds=[1, 10, max(k, 100)],
+            extended_summary=True,  # gives precision for each of the three
         )
-    hits = torch.zeros(len(thresholds))
-    for one, boxes in zip(proposals, gt_boxes):
-        best = (one.boxes if isinstance(one, Proposals) else one)[:k]
-        hits += found(best, boxes, thresholds).sum(dim=1)
-    total = sum(len(boxes) for boxes in gt_boxes)
-    shares = hits / total if total else torch.full_like(hits, torch.nan)
-    return Recall(tuple(thresholds), shares, total)
+    except ImportError as error:
+        raise ImportError(
+            "average_precision needs two more packages: pip install torchmetrics "
+            "pycocotools"
+        ) from error
+    count = 0
+    for i, image in enumerate(_images(proposals, gt_boxes, crowd)):
+        if image.scores is None:
+            raise BoxError(f"image {i}: precision needs Proposals, boxes with scores.")
+        # In float64 the widths of float32 boxes are exact, as in pycocotools.
+        boxes, gt = image.boxes[:k].double(), image.gt_boxes.double()
+        detected = {"boxes": boxes, "scores": image.scores[:k].double()}
+        true = {"boxes": gt, "iscrowd": image.crowd.long()}
+        for part in (detected, true):  # one class for all
+            part["labels"] = torch.zeros(len(part["boxes"]), dtype=torch.int64)
+        metric.update([detected], [true])
+        count += len(image.gt_boxes)
+    names = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+    if not count:  # torchmetrics knows no class then
+        return dict.fromkeys(names, float("nan"))
+    # Thresholds, recalls, class, areas (all, small, medium, large), numbers.
+    precision = metric.compute()["precision"][:, :, 0, :, -1]  # (T, 101, 4)
+    parts = [precision[..., 0], precision[0, :, 0], precision[5, :, 0]]
+    parts += [precision[..., i] for i in (1, 2, 3)]
+    means = (float(part.mean()) for part in parts)
+    return {name: m if m >= 0 else float("nan") for name, m in zip(names, means)}
+
+
+class _Image(NamedTuple):
+    """The checked input of one image, on the CPU, without gradients."""
+
+    boxes: Tensor  # (K, 4)
+    scores: Tensor | None  # (K,)
+    gt_boxes: Tensor  # (G, 4)
+    crowd: Tensor  # (G,), bool
+
+
+def _images(
+    proposals: Sequence[Proposals | Tensor],
+    gt_boxes: Sequence[Tensor],
+    crowd: Sequence[Tensor | Sequence[bool]] | None,
+) -> Iterator[_Image]:
+    if len(proposals) != len(gt_boxes):
+        raise BoxError(
+            f"proposals of {len(proposals)} images, true boxes of {len(gt_boxes)}; "
+            "give both for each image."
+        )
+    if crowd is not None and len(crowd) != len(gt_boxes):
+        raise BoxError(
+            f"crowd flags of {len(crowd)} images, true boxes of {len(gt_boxes)}; give "
+            "both for each image, or no crowd flags at all."
+        )
+    for i, (one, gt) in enumerate(zip(proposals, gt_boxes)):
+        boxes, scores = one if isinstance(one, Proposals) else (one, None)
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or not boxes.isfinite().all():
+            raise BoxError(
+                f"image {i}: proposals of shape {tuple(boxes.shape)} must be (number "
+                "of proposals, 4), (0, 4) where there are none, and finite."
+            )
+        if scores is not None:
+            scores = scores.detach().cpu()
+            if scores.shape != boxes.shape[:1]:
+                raise BoxError(
+                    f"image {i}: scores of shape {tuple(scores.shape)} for "
+                    f"{len(boxes)} proposals."
+                )
+            if not (scores[:-1] >= scores[1:]).all():
+                raise BoxError(
+                    f"image {i}: scores are not in descending order. Proposals must "
+                    "come best first: sort both with scores.argsort(descending=True)."
+                )
+        gt = check_boxes(gt, where=f"image {i}, true boxes").detach().cpu()
+        flags = torch.zeros(len(gt)) if crowd is None else torch.as_tensor(crowd[i])
+        if flags.shape != gt.shape[:1]:
+            raise BoxError(
+                f"image {i}: crowd flags of shape {tuple(flags.shape)} for {len(gt)} "
+                "true boxes; give one for each box."
+            )
+        yield _Image(boxes.detach().cpu(), scores, gt, flags.cpu().bool())
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise BoxError(f"k={k}: give a number of proposals, and k of 1 or more.")
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> None:
+    if not len(thresholds) or not all(0 < iou <= 1 for iou in thresholds):
+        raise BoxError(
+            f"thresholds {list(thresholds)} must be IoUs above 0 and up to 1, at least "
+            "one."
+        )
+
+
+def _row(thresholds: Sequence[float], iou: float) -> int:
+    for row, threshold in enumerate(thresholds):
+        if abs(threshold - iou) < 1e-9:
+            return row
+    raise BoxError(f"IoU {iou} is none of the thresholds {list(thresholds)}.")

@@ -7,10 +7,12 @@ Dimension letters: M sampled anchors; P of them objects.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss
 
 from rpn_lib.boxes import BoxError
 
@@ -73,13 +75,24 @@ def box_loss(deltas: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
 class RPNLoss(nn.Module):
     """Both losses of an RPN.
 
+    The sums of both losses are divided by a number, and conventions differ:
+
+    - `"positives"`: each by what it sums over, the anchors sampled and those of them
+      that are objects. Both losses are means.
+    - `"sampled"`: both by the number of anchors sampled (torchvision, detectron2).
+    - `"paper"`: objectness by the number sampled, N_cls, boxes by the number of cells
+      of the feature maps, N_reg. With 256 and about 2,400 the paper's `lambda_` of 10
+      gives both about the same weight.
+
     Args:
-        lambda_: weight of the box loss, 0 or more. The paper finds anything from 1 to
-            100 to work.
+        lambda_: weight of the box loss, 0 or more.
         beta: see `smooth_l1`.
+        normalizer: `"positives"`, `"sampled"` or `"paper"`.
+        box: `"smooth_l1"` on deltas, or `"giou"` on boxes (Rezatofighi et al. 2019):
+            1 minus the generalised IoU of the predicted box and the true one.
 
     Raises:
-        BoxError: a negative setting.
+        BoxError: a negative setting, or an unknown name.
 
     >>> scores, labels = torch.zeros(2, 2), torch.tensor([1, 0])
     >>> losses = RPNLoss()(scores, labels, torch.full((1, 4), 0.5), torch.zeros(1, 4))
@@ -87,29 +100,56 @@ class RPNLoss(nn.Module):
     {'objectness': 0.6931, 'box': 0.5}
     """
 
-    def __init__(self, lambda_: float = 1.0, beta: float = 1.0) -> None:
+    def __init__(
+        self,
+        lambda_: float = 1.0,
+        beta: float = 1.0,
+        normalizer: Literal["positives", "sampled", "paper"] = "positives",
+        box: Literal["smooth_l1", "giou"] = "smooth_l1",
+    ) -> None:
         super().__init__()
         if not (0 <= lambda_ < math.inf and 0 <= beta < math.inf):
             raise BoxError(f"lambda_={lambda_} and beta={beta} must be 0 or more.")
+        if normalizer not in ("positives", "sampled", "paper"):
+            raise BoxError(
+                f'normalizer is "positives", "sampled" or "paper", not {normalizer!r}.'
+            )
+        if box not in ("smooth_l1", "giou"):
+            raise BoxError(f'box is "smooth_l1" or "giou", not {box!r}.')
         self.lambda_ = lambda_
         self.beta = beta
+        self.normalizer = normalizer
+        self.box = box
 
     def forward(
-        self, scores: Tensor, labels: Tensor, deltas: Tensor, targets: Tensor
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        predicted: Tensor,
+        targets: Tensor,
+        num_cells: int = 1,
     ) -> dict[str, Tensor]:
         """Losses of the sampled anchors of a batch.
 
         Args:
             scores: `(M, 2)`: background, object.
             labels: `(M,)`: 0 background, above 0 object.
-            deltas: `(P, 4)`, predicted, of the objects only.
+            predicted: `(P, 4)`, of the objects only: deltas, for `"giou"` boxes.
             targets: `(P, 4)`, what they should be.
+            num_cells: cells of the feature maps of the batch, for `"paper"`.
 
         Returns:
             `objectness` and `box`, the latter times `lambda_`; their sum is the loss to
             minimise.
         """
+        if self.box == "giou":
+            total = generalized_box_iou_loss(
+                predicted.float(), targets, reduction="sum"
+            )
+        else:
+            total = smooth_l1(predicted.float() - targets, self.beta).sum()
+        count = {"positives": len(targets), "sampled": len(labels), "paper": num_cells}
         return {
             "objectness": objectness_loss(scores, labels),
-            "box": self.lambda_ * box_loss(deltas, targets, self.beta),
+            "box": self.lambda_ * total / max(count[self.normalizer], 1),
         }

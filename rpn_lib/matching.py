@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rpn_lib.boxes import BoxError, box_area, check_boxes
+from rpn_lib.boxes import BoxError, box_area, box_intersection, check_boxes
 
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.
@@ -46,9 +46,12 @@ def match_anchors(
     positive_iou: float = 0.7,
     negative_iou: float = 0.3,
     best_anchor: bool = True,
+    min_best_iou: float = 0.0,
     min_num_positives: int = 0,
     gt_labels: Tensor | None = None,
     valid: Tensor | None = None,
+    ignore_boxes: Tensor | None = None,
+    ignore_fraction: float = 0.5,
 ) -> Matches:
     """Label anchors by their IoU with the true boxes of one image.
 
@@ -65,11 +68,17 @@ def match_anchors(
         best_anchor: make the best anchor of each true box an object as well, and those
             that tie with it to the last bit of float32; only where their IoU is above
             0, so a box that no anchor touches changes nothing.
+        min_best_iou: least IoU of such a best anchor; in [0, 1]. The paper has no such
+            limit; 0.3 leaves out anchors that would otherwise be background.
         min_num_positives: if there are fewer objects than this, the anchors of the
             highest IoU (above 0) become objects until there are.
         gt_labels: `(G,)`, int64 classes from 1, used as labels in place of 1.
         valid: `(N,)`, bool: anchors that may be labelled; the others are ignored (-1)
             and are nobody's best anchor. See `rpn_lib.anchors.inside_image`.
+        ignore_boxes: `(I, 4)`, xyxy, pixels: regions such as COCO's crowds, where
+            nobody knows what is an object. Background inside them is ignored.
+        ignore_fraction: the share of an anchor's area, in (0, 1], that must lie in one
+            such region.
 
     Returns:
         labels, true box, IoU of each anchor, and the best IoU of each true box.
@@ -101,7 +110,12 @@ def match_anchors(
             f"valid has shape {tuple(valid.shape)} for {len(anchors)} anchors."
         )
 
-    iou, gt_index, gt_best_iou, best = _best_pairs(anchors, gt_boxes, valid)
+    if not 0 <= min_best_iou <= 1:
+        raise BoxError(f"min_best_iou={min_best_iou} must be between 0 and 1.")
+
+    iou, gt_index, gt_best_iou, best = _best_pairs(
+        anchors, gt_boxes, valid, min_best_iou
+    )
     positive = iou >= positive_iou
     if best_anchor:
         positive[best] = True
@@ -111,6 +125,8 @@ def match_anchors(
         positive[rank.indices[:missing][rank.values[:missing] > 0]] = True
 
     labels = torch.where(iou < negative_iou, 0, -1)
+    if ignore_boxes is not None and len(ignore_boxes):
+        labels[_covered(anchors, ignore_boxes, ignore_fraction)] = -1
     labels[positive] = 1 if gt_labels is None else gt_labels.long()[gt_index[positive]]
     if valid is not None:
         labels = labels.masked_fill(~valid, -1)
@@ -118,7 +134,7 @@ def match_anchors(
 
 
 def _best_pairs(
-    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None
+    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, least: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Best true box and IoU of each anchor, best IoU of each true box, anchors with it.
 
@@ -149,7 +165,8 @@ def _best_pairs(
             block_best[i, near] = pairs.amax(dim=1)
     gt_best_iou = block_best.amax(dim=0)  # (G,)
     # Which anchors reach it? Only the blocks that hold a maximum are looked at again.
-    holds_best = (block_best == gt_best_iou) & (gt_best_iou > 0)  # (blocks, G)
+    counts = (gt_best_iou > 0) & (gt_best_iou >= least)
+    holds_best = (block_best == gt_best_iou) & counts  # (blocks, G)
     best = [gt_index[:0]]
     for i in holds_best.any(dim=1).nonzero()[:, 0].tolist():
         rows = holds_best[i].nonzero()[:, 0]
@@ -175,6 +192,18 @@ def _iou_rows(
     union = (box_area(anchors) + box_area(gt_boxes)[:, None]).sub_(intersection)
     iou = intersection.div_(union)
     return iou if valid is None else iou.mul_(valid[block])
+
+
+def _covered(anchors: Tensor, regions: Tensor, fraction: float) -> Tensor:
+    """Which anchors have at least this share of their area in one of the regions."""
+    if not 0 < fraction <= 1:
+        raise BoxError(f"ignore_fraction={fraction} must be above 0 and at most 1.")
+    regions = check_boxes(regions, where="ignore_boxes").to(anchors.device)
+    covered = torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
+    least = fraction * box_area(anchors)
+    for region in regions:  # few; one at a time needs no matrix
+        covered |= box_intersection(anchors, region[None])[:, 0] >= least
+    return covered
 
 
 def sample_anchors(
@@ -222,8 +251,16 @@ def sample_anchors(
 
 
 def _choose(indices: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    # A generator lives on one device; the numbers are drawn there and the choice moved
-    # to the indices.
+    """`count` of the indices, each subset as likely as any other, in random order."""
+    # A generator draws on its own device.
     device = generator.device if generator is not None else indices.device
-    order = torch.randperm(len(indices), generator=generator, device=device)[:count]
+    total = len(indices)
+    if total > 8 * count:
+        # Few of many: draw with repetition until there are enough different ones,
+        # rather than shuffle 268,000 to use 256.
+        draws = torch.randint(total, (2 * count,), generator=generator, device=device)
+        drawn: Tensor = torch.unique(draws)
+        if len(drawn) >= count:
+            indices, total = indices[drawn.to(indices.device)], len(drawn)
+    order = torch.randperm(total, generator=generator, device=device)[:count]
     return indices[order.to(indices.device)]

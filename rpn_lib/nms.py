@@ -121,6 +121,7 @@ class ProposalSelector:
         deltas: Sequence[Tensor],
         anchors: Sequence[Tensor],
         image_size: Sequence[int],
+        delta_weights: Sequence[float] = (1, 1, 1, 1),
     ) -> Proposals:
         """Select the proposals of one image.
 
@@ -129,6 +130,7 @@ class ProposalSelector:
             deltas: for each level `(N, 4)`.
             anchors: for each level `(N, 4)`, xyxy, pixels.
             image_size: `(height, width)`, pixels, without padding.
+            delta_weights: see `rpn_lib.transforms.encode`.
 
         Returns:
             boxes and probabilities, best first, without gradients.
@@ -145,7 +147,7 @@ class ProposalSelector:
         boxes, scores, levels = [], [], []
         for level, (logit, delta, anchor) in enumerate(zip(logits, deltas, anchors)):
             top = logit.float().topk(min(self.pre_nms_top_k, len(logit)))
-            boxes.append(decode(delta[top.indices], anchor[top.indices]))
+            boxes.append(decode(delta[top.indices], anchor[top.indices], delta_weights))
             scores.append(top.values.sigmoid())
             levels.append(torch.full_like(top.indices, level))
         box, score, level_of = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
@@ -153,9 +155,27 @@ class ProposalSelector:
         sides = box[:, 2:] - box[:, :2]
         keep = (sides >= self.min_size).all(dim=1) & (score >= self.score_threshold)
         box, score, level_of = box[keep], score[keep], level_of[keep]
-        keep = torchvision.ops.batched_nms(box, score, level_of, self.iou_threshold)
-        keep = keep[: self.post_nms_top_k]
+        keep = self._nms(box, score, level_of)
         return Proposals(box[keep], score[keep])
+
+    def _nms(self, boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
+        """Indices of the best boxes that NMS on each level keeps, best first.
+
+        A box is suppressed by better ones only. So the best `n` boxes can be judged
+        without the others, and if enough of them are kept, the others do not matter.
+        """
+        order = scores.argsort(descending=True, stable=True)
+        n = 2 * self.post_nms_top_k
+        while True:
+            best = order[:n]
+            keep = best[
+                torchvision.ops.batched_nms(
+                    boxes[best], scores[best], levels[best], self.iou_threshold
+                )
+            ]
+            if len(keep) >= self.post_nms_top_k or n >= len(order):
+                return keep[: self.post_nms_top_k]
+            n *= 2
 
 
 def _check_threshold(iou_threshold: float) -> None:

@@ -9,19 +9,21 @@ the order `(H, W, A)` within each; G true boxes of an image.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from math import inf
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import clip_boxes_to_image
 
-from rpn_lib.anchors import AnchorGenerator
+from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.boxes import BoxError, check_boxes
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import match_anchors, sample_anchors
 from rpn_lib.network import RPNHead
 from rpn_lib.nms import Proposals, ProposalSelector
-from rpn_lib.transforms import encode
+from rpn_lib.transforms import decode, encode
 
 
 class RPNOutput(NamedTuple):
@@ -50,9 +52,14 @@ class RegionProposalNetwork(nn.Module):
         loss: combines the two losses.
         select: makes proposals of scores and deltas; `select.post_nms_top_k` and the
             rest may be set at any time.
-        positive_iou, negative_iou, min_num_positives: see
+        positive_iou, negative_iou, min_best_iou, min_num_positives: see
             `rpn_lib.matching.match_anchors`.
         num_samples, positive_fraction: see `rpn_lib.matching.sample_anchors`.
+        border: what to do with anchors that cross the border of their image: `"keep"`
+            them; `"drop"` them from training, as the paper does; `"clip"` them, which
+            changes the shapes that the network learns corrections of.
+        border_margin: with `"drop"`, how far an anchor may reach outside, pixels.
+        delta_weights: factors of the deltas, see `rpn_lib.transforms.encode`.
         generator: randomness of the sampling; `None` is torch's global one.
 
     Raises:
@@ -79,9 +86,13 @@ class RegionProposalNetwork(nn.Module):
         select: ProposalSelector | None = None,
         positive_iou: float = 0.7,
         negative_iou: float = 0.3,
+        min_best_iou: float = 0.0,
         min_num_positives: int = 0,
         num_samples: int = 256,
         positive_fraction: float = 0.5,
+        border: Literal["keep", "drop", "clip"] = "keep",
+        border_margin: float = 0,
+        delta_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -111,8 +122,18 @@ class RegionProposalNetwork(nn.Module):
             match_anchors,
             positive_iou=positive_iou,
             negative_iou=negative_iou,
+            min_best_iou=min_best_iou,
             min_num_positives=min_num_positives,
         )
+        if border not in ("keep", "drop", "clip"):
+            raise BoxError(f'border is "keep", "drop" or "clip", not {border!r}.')
+        if len(delta_weights) != 4 or not all(0 < w < inf for w in delta_weights):
+            raise BoxError(
+                f"delta_weights={delta_weights} must be four positive numbers."
+            )
+        self.border = border
+        self.border_margin = border_margin
+        self.delta_weights = tuple(delta_weights)
         self.num_samples = num_samples
         self.positive_fraction = positive_fraction
         self.generator = generator
@@ -127,6 +148,7 @@ class RegionProposalNetwork(nn.Module):
         *,
         propose: bool = True,
         names: Sequence[str] | None = None,
+        ignore_boxes: Sequence[Tensor] | None = None,
     ) -> RPNOutput:
         """Proposals of each image, and the losses if true boxes are given.
 
@@ -139,6 +161,8 @@ class RegionProposalNetwork(nn.Module):
             propose: `False` skips decoding and NMS, which a loss does not need.
             names: what to call the images in an error message, for instance their
                 files.
+            ignore_boxes: for each image `(I, 4)`, xyxy, pixels: regions, such as COCO's
+                crowds, whose background is not learnt from.
 
         Returns:
             proposals and losses.
@@ -156,7 +180,9 @@ class RegionProposalNetwork(nn.Module):
             features = [features]
         elif isinstance(features, Mapping):
             features = list(features.values())
-        return self.from_features(features, sizes, gt_boxes, propose=propose)
+        return self.from_features(
+            features, sizes, gt_boxes, propose=propose, ignore_boxes=ignore_boxes
+        )
 
     def from_features(
         self,
@@ -165,63 +191,117 @@ class RegionProposalNetwork(nn.Module):
         gt_boxes: Sequence[Tensor] | None = None,
         *,
         propose: bool = True,
+        ignore_boxes: Sequence[Tensor] | None = None,
+        select: ProposalSelector | None = None,
     ) -> RPNOutput:
         """The same, from the feature maps of a backbone that ran elsewhere.
+
+        Cells that lie in the padding of an image are set to zero, as the padding of the
+        head's convolution is, and their anchors are neither learnt from nor proposed.
+        So from these features on, an image gives the same alone and padded.
 
         Args:
             features: for each level `(B, C, H, W)`.
             image_sizes: for each image `(height, width)`, pixels, without padding.
             gt_boxes: for each image `(G, 4)`, checked by the caller.
             propose: see `forward`.
+            ignore_boxes: see `forward`.
+            select: in place of the network's own, for this call.
         """
+        grids = [feature.shape[-2:] for feature in features]
+        device = features[0].device
+        anchors = self.anchors(grids, device)  # for each level (H * W * A, 4)
+        valid = None
+        cells = self.anchors.cells_of_images(grids, image_sizes)
+        if cells is not None:
+            cells = [mask.to(device) for mask in cells]  # for each level (B, H, W)
+            features = [x * mask[:, None] for x, mask in zip(features, cells)]
+            shapes = self.anchors.num_anchors[0]
+            valid = [mask.flatten(1).repeat_interleave(shapes, 1) for mask in cells]
         outputs = [self.head(feature) for feature in features]
         # For each level, (B, H * W * A, 2) and (B, H * W * A, 4).
         scores = [output.scores.flatten(1, 3) for output in outputs]
         deltas = [output.deltas.flatten(1, 3) for output in outputs]
-        anchors = self.anchors(
-            [feature.shape[-2:] for feature in features], features[0].device
-        )
-        losses = None
+        losses = proposals = None
         if gt_boxes is not None:
             losses = self._losses(
-                torch.cat(scores, 1), torch.cat(deltas, 1), torch.cat(anchors), gt_boxes
+                torch.cat(scores, 1),
+                torch.cat(deltas, 1),
+                torch.cat(anchors),
+                None if valid is None else torch.cat(valid, 1),
+                image_sizes,
+                gt_boxes,
+                ignore_boxes or [None] * len(image_sizes),
+                num_cells=len(image_sizes) * sum(rows * cols for rows, cols in grids),
             )
-        proposals = None
         if propose:
             # Of the two scores only the difference matters: one logit, (B, H * W * A).
             logits = [score[..., 1] - score[..., 0] for score in scores]
-            proposals = [
-                self.select(
-                    [x[i] for x in logits], [d[i] for d in deltas], anchors, size
+            proposals = []
+            for i, size in enumerate(image_sizes):
+                levels = [
+                    (x[i], y[i], self._clip(anchor, size))
+                    for x, y, anchor in zip(logits, deltas, anchors)
+                ]
+                if valid is not None:
+                    levels = [
+                        (x[mask[i]], y[mask[i]], anchor[mask[i]])
+                        for (x, y, anchor), mask in zip(levels, valid)
+                    ]
+                logit, delta, anchor = (list(part) for part in zip(*levels))
+                proposals.append(
+                    (select or self.select)(
+                        logit, delta, anchor, size, self.delta_weights
+                    )
                 )
-                for i, size in enumerate(image_sizes)
-            ]
         return RPNOutput(proposals, losses)
+
+    def _clip(self, anchors: Tensor, image_size: tuple[int, int]) -> Tensor:
+        if self.border != "clip":
+            return anchors
+        clipped: Tensor = clip_boxes_to_image(anchors, image_size)
+        return clipped
 
     def _losses(
         self,
         scores: Tensor,
         deltas: Tensor,
-        anchors: Tensor,
+        grid_anchors: Tensor,
+        valid: Tensor | None,
+        image_sizes: Sequence[tuple[int, int]],
         gt_boxes: Sequence[Tensor],
+        ignore_boxes: Sequence[Tensor | None],
+        num_cells: int,
     ) -> dict[str, Tensor]:
         """Losses of scores (B, N, 2) and deltas (B, N, 4) at the anchors (N, 4)."""
-        sampled_scores, sampled_labels, object_deltas, targets = [], [], [], []
-        for i, boxes in enumerate(gt_boxes):
-            matches = self.match(anchors, boxes)
+        sampled_scores, sampled_labels, predicted, targets = [], [], [], []
+        for i, (boxes, regions) in enumerate(zip(gt_boxes, ignore_boxes)):
+            anchors = self._clip(grid_anchors, image_sizes[i])
+            usable = None if valid is None else valid[i]
+            if self.border == "drop":
+                inside = inside_image(anchors, image_sizes[i], self.border_margin)
+                usable = inside if usable is None else inside & usable
+            matches = self.match(anchors, boxes, valid=usable, ignore_boxes=regions)
             objects, background = sample_anchors(
                 matches.labels, self.num_samples, self.positive_fraction, self.generator
             )
             chosen = torch.cat([objects, background])
             sampled_scores.append(scores[i, chosen])
             sampled_labels.append(matches.labels[chosen])
-            object_deltas.append(deltas[i, objects])
-            targets.append(encode(boxes[matches.gt_index[objects]], anchors[objects]))
+            # Only the objects are encoded: at most 128 of perhaps 268,000 anchors.
+            true, moved = boxes[matches.gt_index[objects]], deltas[i, objects]
+            if self.loss.box == "giou":
+                predicted.append(decode(moved, anchors[objects], self.delta_weights))
+                targets.append(true)
+            else:
+                predicted.append(moved)
+                targets.append(encode(true, anchors[objects], self.delta_weights))
         losses: dict[str, Tensor] = self.loss(
             torch.cat(sampled_scores),
             torch.cat(sampled_labels),
-            torch.cat(object_deltas),
+            torch.cat(predicted),
             torch.cat(targets),
+            num_cells,
         )
         return losses
 

@@ -352,6 +352,20 @@ MESSAGES = [
         "wide and 16 high. Clip it with torchvision.ops.clip_boxes_to_image, or resize "
         "boxes and image together.",
     ),
+    (
+        lambda: match_anchors(BOX, BOX, ignore_boxes=BOX, ignore_fraction=0),
+        "ignore_fraction=0 must be above 0 and at most 1.",
+    ),
+    (
+        lambda: match_anchors(BOX, BOX, ignore_boxes=torch.tensor([[4.0, 4, 2, 8]])),
+        "ignore_boxes, box 0 [4, 4, 2, 8]: x2 < x1. Boxes are (x1, y1, x2, y2); if "
+        "these are (x, y, width, height), convert them with "
+        'torchvision.ops.box_convert(boxes, "xywh", "xyxy").',
+    ),
+    (
+        lambda: AnchorGenerator(shapes=["wide"]),
+        "shapes of level 0 must be (A, 2) positive widths and heights, not 'wide'.",
+    ),
     # what used to pass, or raised an error of somebody else
     (
         lambda: anchor_grid((2, 2), (16,), SQUARE),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from rpn_lib.boxes import BoxError
 from rpn_lib.loss import RPNLoss, box_loss, objectness_loss, smooth_l1
 
 number = st.floats(-20, 20, width=32)
@@ -221,3 +222,48 @@ def test_losses_are_float32_for_a_network_in_half_precision():
     scores, labels, deltas, targets = random_batch(8)
     losses = RPNLoss()(scores.bfloat16(), labels, deltas.bfloat16(), targets)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
+
+
+# Normalisers and GIoU
+
+
+@pytest.mark.parametrize(
+    ("settings", "objectness", "box"),
+    [
+        ({}, math.log(2), 3.0),
+        ({"normalizer": "sampled"}, math.log(2), 3.0 * 2 / 8),
+        ({"normalizer": "paper", "lambda_": 10}, math.log(2), 10 * 3.0 * 2 / 2400),
+    ],
+)
+def test_normalizers_on_a_worked_example(settings, objectness, box):
+    """Eight anchors sampled, two of them objects with a smooth L1 of 2 and 4."""
+    labels = torch.tensor([1, 1, 0, 0, 0, 0, 0, 0])
+    deltas = torch.tensor([[2.5, 0, 0, 0], [0, 4.5, 0, 0]])
+    losses = RPNLoss(**settings)(
+        torch.zeros(8, 2), labels, deltas, torch.zeros(2, 4), num_cells=2400
+    )
+    assert losses["objectness"].item() == pytest.approx(objectness)
+    assert losses["box"].item() == pytest.approx(box)
+
+
+def test_giou_by_hand():
+    """The same box: 0. Two boxes of 2 x 2, 2 apart, in a hull of 6 x 2: 1 + 4 / 12."""
+    box = torch.tensor([[0.0, 0, 2, 2]])
+    labels, scores = torch.ones(1), torch.zeros(1, 2)
+    loss = RPNLoss(box="giou")
+    assert loss(scores, labels, box, box)["box"].item() == pytest.approx(0, abs=1e-6)
+    apart = torch.tensor([[4.0, 0, 6, 2]])
+    assert loss(scores, labels, apart, box)["box"].item() == pytest.approx(1 + 4 / 12)
+
+
+def test_giou_without_objects_is_0():
+    none = torch.zeros(0, 4, requires_grad=True)
+    loss = RPNLoss(box="giou")(torch.zeros(1, 2), torch.zeros(1), none, none)["box"]
+    assert loss.item() == 0
+    loss.backward()
+
+
+@pytest.mark.parametrize("setting", [{"normalizer": "none"}, {"box": "l2"}])
+def test_unknown_names_are_refused(setting):
+    with pytest.raises(BoxError):
+        RPNLoss(**setting)

@@ -458,3 +458,11 @@ def test_every_anchor_is_drawn_about_equally_often():
     assert (share[labels == 1] - 1 / 2).abs().max() < 0.05
     assert (share[labels == 0] - 1 / 6).abs().max() < 0.04
     assert (share[labels == -1] == 0).all()
+
+
+def test_a_best_anchor_may_be_asked_to_overlap_enough():
+    """IoU 0.2 with the only anchor: an object by the paper's rule, or background."""
+    anchor = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    gt = torch.tensor([[0.0, 0.0, 10.0, 2.0]])
+    for least, label in [(0.0, 1), (0.2, 1), (0.21, 0)]:
+        assert match_anchors(anchor, gt, min_best_iou=least).labels.tolist() == [label]

@@ -288,3 +288,21 @@ def test_settings_may_be_changed_afterwards():
     selector.post_nms_top_k = 1
     levels = one_level([[0, 0, 10, 10], [20, 0, 30, 10]], [1, 2])
     assert len(selector(*zip(*levels), (60, 80)).boxes) == 1
+
+
+@pytest.mark.parametrize("post", [1, 3, 7, 50])
+@pytest.mark.parametrize("seed", range(5))
+def test_looking_at_the_best_few_first_changes_nothing(post, seed):
+    """Crowds of near copies: of the best 2 * post, often fewer than post are kept."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.rand(12, 2, generator=generator) * 80
+    corner = centres.repeat(30, 1) + torch.rand(360, 2, generator=generator)
+    boxes = torch.cat([corner, corner + 15], dim=1)
+    logits = torch.randn(360, generator=generator)
+    select = ProposalSelector(1000, post, iou_threshold=0.5)
+    halves = slice(0, 200), slice(200, 360)  # two levels
+    parts = [[x[half] for half in halves] for x in (logits, 0 * boxes, boxes)]
+    found = select(*parts, (200, 200))
+    kept = torch.cat([h.start + nms(boxes[h], logits[h], 0.5) for h in halves])
+    kept = kept[logits[kept].argsort(descending=True)][:post]
+    assert torch.equal(found.boxes, boxes[kept])

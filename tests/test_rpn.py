@@ -458,3 +458,139 @@ def test_two_images_are_learned_by_heart():
     for proposals, box in zip(rpn(images).proposals, boxes):
         # The best may come from an anchor that was ignored: half an object.
         assert box_iou(proposals.boxes[:2], box).max() > 0.9
+
+
+# Padding
+
+
+def assert_close_proposals(a, b):
+    """The same but for the last bits: other shapes, other order of summation."""
+    for ours, others in zip(a, b, strict=True):
+        torch.testing.assert_close(ours.boxes, others.boxes, rtol=0, atol=1e-3)
+        torch.testing.assert_close(ours.scores, others.scores, rtol=0, atol=1e-5)
+
+
+def labels_seen(rpn, monkeypatch):
+    """Labels of every image, as the sampling gets to see them."""
+    seen = []
+
+    def spy(labels, *args):
+        seen.append(labels)
+        return sample_anchors(labels, *args)
+
+    monkeypatch.setattr("rpn_lib.rpn.sample_anchors", spy)
+    return seen
+
+
+@pytest.mark.parametrize("make", [one_level, two_levels])
+def test_padding_changes_nothing_of_what_the_features_say(make, monkeypatch):
+    """The features of an image alone, and the same ones in a corner of larger maps."""
+    rpn = make().eval()
+    generator = torch.Generator().manual_seed(3)
+    small = torch.rand(1, 3, 48, 64, generator=generator)
+    gt = [torch.tensor([[5.0, 6.0, 40.0, 30.0]])]
+    alone = rpn.backbone(small)
+    alone = [alone] if isinstance(alone, torch.Tensor) else list(alone.values())
+    padded = [
+        torch.rand(2, f.shape[1], 2 * f.shape[2], 2 * f.shape[3], generator=generator)
+        for f in alone
+    ]
+    for whole, part in zip(padded, alone):
+        whole[1, :, : part.shape[2], : part.shape[3]] = part
+    seen = labels_seen(rpn, monkeypatch)
+    first = rpn.from_features(alone, [(48, 64)], gt)
+    second = rpn.from_features(padded, [(96, 128), (48, 64)], [NONE, *gt])
+    assert_close_proposals(first.proposals, second.proposals[1:])
+    assert [(labels >= 0).sum() for labels in seen[::2]] == [(seen[0] >= 0).sum()] * 2
+    assert torch.equal(seen[2][seen[2] >= 0], seen[0][seen[0] >= 0])
+    assert (seen[2] == -1).sum() >= len(seen[2]) - len(seen[0])
+
+
+def test_a_part_of_a_cell_belongs_to_the_image():
+    generate = AnchorGenerator([16], strides=[16])
+    [cells] = generate.cells_of_images([(3, 4)], [(33, 48), (32, 64)])
+    assert cells[0].tolist() == [[True, True, True, False]] * 3
+    assert cells[1].tolist() == [[True] * 4, [True] * 4, [False] * 4]
+    assert generate.cells_of_images([(3, 4)], [(48, 64), (33, 49)]) is None
+
+
+# Options
+
+
+def test_dropped_anchors_are_not_learnt_from(images, gt_boxes, monkeypatch):
+    rpn = one_level(border="drop", border_margin=2)
+    seen = labels_seen(rpn, monkeypatch)
+    rpn(images, gt_boxes)
+    x1, y1, x2, y2 = rpn.anchors([(8, 12)])[0].T
+    crosses = (x1 < -2) | (y1 < -2) | (x2 > 96 + 2) | (y2 > 64 + 2)
+    assert crosses.any()
+    assert not crosses.all()
+    for labels in seen:
+        assert (labels[crosses] == -1).all()
+        assert (labels[~crosses] >= 0).any()
+
+
+def test_clipped_anchors_are_what_is_learnt_from(images):
+    """A true box that fills the corner is a clipped anchor: nothing to correct."""
+    corner = [torch.tensor([[0.0, 0.0, 20.0, 20.0]])] * 3  # of 32 x 32 around (4, 4)
+
+    def box_loss(border):
+        rpn = one_level(border=border, positive_iou=0.95)
+        torch.nn.init.zeros_(rpn.head.regressor[0].weight)
+        return rpn(images, corner).losses["box"].item()
+
+    assert box_loss("clip") == pytest.approx(0, abs=1e-6)
+    assert box_loss("keep") > 0.01
+
+
+def test_background_in_an_ignored_region_is_not_learnt_from(images, monkeypatch):
+    rpn = one_level()
+    seen = labels_seen(rpn, monkeypatch)
+    region = torch.tensor([[0.0, 0.0, 96.0, 32.0]])  # the upper half
+    rpn(images, [NONE] * 3, ignore_boxes=[region, NONE, NONE])
+    assert (seen[1] == 0).all()
+    anchors = rpn.anchors([(8, 12)])[0]
+    centre_y = (anchors[:, 1] + anchors[:, 3]) / 2
+    assert (seen[0][centre_y > 60] == 0).all()
+    well_inside = oracles.pairwise(oracles.intersection, anchors, region)
+    for anchor, shared, label in zip(anchors, well_inside, seen[0]):
+        assert label == (-1 if shared[0] >= 0.5 * oracles.area(anchor.tolist()) else 0)
+
+
+def test_delta_weights_are_undone_by_the_proposals(images, gt_boxes):
+    weights = (10.0, 10.0, 5.0, 5.0)
+    plain, weighted = one_level(), one_level(delta_weights=weights)
+    regressor = weighted.head.regressor[0]
+    with torch.no_grad():
+        scale = torch.tensor(weights).repeat(6)
+        regressor.weight.mul_(scale[:, None, None, None])
+        regressor.bias.mul_(scale)
+    a, b = seeded(plain, images, gt_boxes), seeded(weighted, images, gt_boxes)
+    assert_close_proposals(a.proposals, b.proposals)
+    assert b.losses["box"] > a.losses["box"]
+
+
+def test_giou_is_learnt_on_boxes(images, gt_boxes):
+    rpn = one_level(loss=RPNLoss(box="giou"))
+    losses = seeded(rpn, images, gt_boxes).losses
+    assert 0 < losses["box"] < 2
+    losses["box"].backward()
+    gradient = rpn.head.regressor[0].weight.grad
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"border": "cut"}, 'border is "keep", "drop" or "clip", not \'cut\'.'),
+        (
+            {"delta_weights": (1, 1)},
+            "delta_weights=(1, 1) must be four positive numbers.",
+        ),
+    ],
+)
+def test_unknown_options_are_refused(settings, message):
+    with pytest.raises(BoxError) as error:
+        one_level(**settings)
+    assert str(error.value) == message
