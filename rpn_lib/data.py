@@ -216,6 +216,10 @@ class VOCFolder(Dataset[Sample]):
         DataError: a missing folder or file, XML or an image that cannot be read, a bad
             box; the message names the file. Annotations are all read at the start,
             images when asked for.
+
+    >>> VOCFolder("nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    rpn_lib.data.DataError: nowhere/ImageSets/Main/train.txt is missing. A Pascal-VOC...
     """
 
     def __init__(
@@ -343,6 +347,11 @@ def read_image(path: str | Path) -> Tensor:
 
     Raises:
         DataError: a missing, empty, truncated or foreign file.
+
+    >>> import matplotlib
+    >>> folder = f"{matplotlib.get_data_path()}/sample_data"
+    >>> read_image(f"{folder}/grace_hopper.jpg").shape
+    torch.Size([3, 600, 512])
     """
     try:
         with Image.open(path) as image:

@@ -8,10 +8,12 @@ Dimension letters: B images; C channels; H, W rows and columns of a feature map;
 anchors at a cell.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rpn_lib.boxes import BoxError
 
@@ -39,7 +41,6 @@ class RPNHead(nn.Module):
     Raises:
         BoxError: a number below 1.
 
-    >>> import torch
     >>> head = RPNHead(in_channels=1024, num_anchors=9)
     >>> [tuple(output.shape) for output in head(torch.zeros(1, 1024, 32, 32))]
     [(1, 32, 32, 9, 2), (1, 32, 32, 9, 4)]
@@ -80,6 +81,42 @@ class RPNHead(nn.Module):
         hidden = self.window(features)
         return HeadOutput(self.classifier(hidden), self.regressor(hidden))
 
+    def at(
+        self, features: Tensor, image: Tensor, row: Tensor, column: Tensor
+    ) -> HeadOutput:
+        """The same, at M cells only: the window is laid there instead of slid.
+
+        Args:
+            features: `(B, C, H, W)`.
+            image, row, column: `(M,)`, int64, of each cell.
+
+        Returns:
+            scores `(M, A, 2)` and deltas `(M, A, 4)`.
+
+        >>> head, features = RPNHead(8, num_anchors=3), torch.rand(2, 8, 5, 6)
+        >>> some = head.at(features, *torch.tensor([[0, 1], [4, 2], [0, 5]]))
+        >>> every = head(features)
+        >>> torch.allclose(some.deltas, every.deltas[[0, 1], [4, 2], [0, 5]], atol=1e-6)
+        True
+        """
+        convolution: Any = self.window[0]
+        height, width = features.shape[-2:]
+        step = torch.arange(-1, 2, device=features.device)
+        rows = row[:, None, None] + step[:, None]  # (M, 3, 1)
+        columns = column[:, None, None] + step  # (M, 1, 3)
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        windows = features[
+            image[:, None, None],
+            :,
+            rows.clamp(0, height - 1),
+            columns.clamp(0, width - 1),
+        ]  # (M, 3, 3, C)
+        windows = windows * inside[..., None]  # zeros around the map
+        weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
+        hidden = F.linear(windows.flatten(1), weight, convolution.bias)
+        maps = hidden.relu()[:, :, None, None]  # M maps of one cell
+        return HeadOutput(self.classifier(maps)[:, 0, 0], self.regressor(maps)[:, 0, 0])
+
 
 class SmallBackbone(nn.Sequential):
     """Seven 3x3 convolutions with batch normalisation: stride 16, 128 channels.
@@ -91,7 +128,6 @@ class SmallBackbone(nn.Sequential):
         out_channels: channels of the feature map.
         stride: pixels of the image per cell of the feature map.
 
-    >>> import torch
     >>> SmallBackbone()(torch.zeros(2, 3, 240, 320)).shape
     torch.Size([2, 128, 15, 20])
     """

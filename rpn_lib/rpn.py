@@ -25,6 +25,10 @@ from rpn_lib.network import RPNHead
 from rpn_lib.nms import Proposals, ProposalSelector
 from rpn_lib.transforms import decode, encode
 
+# The loss looks at 256 anchors of an image. On maps with this many times more cells it
+# is quicker to lay the window on the cells of those than to slide it over all.
+SPARSE_FROM = 8
+
 
 class RPNOutput(NamedTuple):
     """What the network says about a batch.
@@ -154,8 +158,9 @@ class RegionProposalNetwork(nn.Module):
 
         Args:
             images: `(B, 3, height, width)`, or a list of `(3, height, width)` of
-                different sizes, which are padded at the right and the bottom. Float, in
-                the range that the backbone expects.
+                different sizes, which are padded at the right and the bottom; not so
+                for proposals in evaluation mode. Float, in the range that the backbone
+                expects.
             gt_boxes: for each image `(G, 4)`, xyxy, pixels; G may be 0 and differ
                 between images.
             propose: `False` skips decoding and NMS, which a loss does not need.
@@ -175,14 +180,26 @@ class RegionProposalNetwork(nn.Module):
         if gt_boxes is not None:
             # Before the convolutions: bad boxes should not cost a forward pass.
             gt_boxes = _check_batch(gt_boxes, sizes, names, batch.device)
+        alone = None
+        if propose and not self.training and len({*sizes}) > 1:
+            # A backbone sees the padding at the border of an image. So that proposals
+            # depend on nothing but the image, each is then looked at by itself.
+            alone = [self(image[None]).proposals[0] for image in images]
+            if gt_boxes is None:
+                return RPNOutput(alone, None)
         features = self.backbone(batch)
         if isinstance(features, Tensor):
             features = [features]
         elif isinstance(features, Mapping):
             features = list(features.values())
-        return self.from_features(
-            features, sizes, gt_boxes, propose=propose, ignore_boxes=ignore_boxes
+        output = self.from_features(
+            features,
+            sizes,
+            gt_boxes,
+            propose=propose and alone is None,
+            ignore_boxes=ignore_boxes,
         )
+        return output._replace(proposals=alone) if alone else output
 
     def from_features(
         self,
@@ -218,22 +235,32 @@ class RegionProposalNetwork(nn.Module):
             features = [x * mask[:, None] for x, mask in zip(features, cells)]
             shapes = self.anchors.num_anchors[0]
             valid = [mask.flatten(1).repeat_interleave(shapes, 1) for mask in cells]
-        outputs = [self.head(feature) for feature in features]
-        # For each level, (B, H * W * A, 2) and (B, H * W * A, 4).
-        scores = [output.scores.flatten(1, 3) for output in outputs]
-        deltas = [output.deltas.flatten(1, 3) for output in outputs]
-        losses = proposals = None
+        examples = None
         if gt_boxes is not None:
-            losses = self._losses(
-                torch.cat(scores, 1),
-                torch.cat(deltas, 1),
+            examples = self._examples(
                 torch.cat(anchors),
                 None if valid is None else torch.cat(valid, 1),
                 image_sizes,
                 gt_boxes,
                 ignore_boxes or [None] * len(image_sizes),
-                num_cells=len(image_sizes) * sum(rows * cols for rows, cols in grids),
             )
+        num_cells = len(image_sizes) * sum(rows * columns for rows, columns in grids)
+        if (
+            examples is not None
+            and not propose
+            and SPARSE_FROM * len(examples.number) < num_cells
+        ):
+            sampled = self._read(features, examples.image, examples.number)
+            return RPNOutput(None, self._losses(*sampled, examples, num_cells))
+        outputs = [self.head(feature) for feature in features]
+        # For each level, (B, H * W * A, 2) and (B, H * W * A, 4).
+        scores = [output.scores.flatten(1, 3) for output in outputs]
+        deltas = [output.deltas.flatten(1, 3) for output in outputs]
+        losses = proposals = None
+        if examples is not None:
+            where = examples.image, examples.number
+            sampled = torch.cat(scores, 1)[where], torch.cat(deltas, 1)[where]
+            losses = self._losses(*sampled, examples, num_cells)
         if propose:
             # Of the two scores only the difference matters: one logit, (B, H * W * A).
             logits = [score[..., 1] - score[..., 0] for score in scores]
@@ -262,19 +289,16 @@ class RegionProposalNetwork(nn.Module):
         clipped: Tensor = clip_boxes_to_image(anchors, image_size)
         return clipped
 
-    def _losses(
+    def _examples(
         self,
-        scores: Tensor,
-        deltas: Tensor,
         grid_anchors: Tensor,
         valid: Tensor | None,
         image_sizes: Sequence[tuple[int, int]],
         gt_boxes: Sequence[Tensor],
         ignore_boxes: Sequence[Tensor | None],
-        num_cells: int,
-    ) -> dict[str, Tensor]:
-        """Losses of scores (B, N, 2) and deltas (B, N, 4) at the anchors (N, 4)."""
-        sampled_scores, sampled_labels, predicted, targets = [], [], [], []
+    ) -> "_Examples":
+        """Match and sample each image: anchors (N, 4), valid (B, N)."""
+        parts = []
         for i, (boxes, regions) in enumerate(zip(gt_boxes, ignore_boxes)):
             anchors = self._clip(grid_anchors, image_sizes[i])
             usable = None if valid is None else valid[i]
@@ -285,25 +309,72 @@ class RegionProposalNetwork(nn.Module):
             objects, background = sample_anchors(
                 matches.labels, self.num_samples, self.positive_fraction, self.generator
             )
-            chosen = torch.cat([objects, background])
-            sampled_scores.append(scores[i, chosen])
-            sampled_labels.append(matches.labels[chosen])
-            # Only the objects are encoded: at most 128 of perhaps 268,000 anchors.
-            true, moved = boxes[matches.gt_index[objects]], deltas[i, objects]
-            if self.loss.box == "giou":
-                predicted.append(decode(moved, anchors[objects], self.delta_weights))
-                targets.append(true)
-            else:
-                predicted.append(moved)
-                targets.append(encode(true, anchors[objects], self.delta_weights))
+            number = torch.cat([objects, background])
+            parts.append(
+                _Examples(
+                    torch.full_like(number, i),
+                    number,
+                    matches.labels[number],
+                    anchors[objects],
+                    boxes[matches.gt_index[objects]],
+                )
+            )
+        return _Examples(*(torch.cat(part) for part in zip(*parts)))
+
+    def _read(
+        self, features: Sequence[Tensor], image: Tensor, number: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (M, 2) and deltas (M, 4) of M anchors, without those of the others."""
+        scores, deltas, places = [], [], []
+        start, shapes = 0, self.anchors.num_anchors[0]
+        for feature in features:
+            rows, columns = feature.shape[-2:]
+            end = start + rows * columns * shapes
+            here = ((number >= start) & (number < end)).nonzero()[:, 0]
+            # Within a level: (row * columns + column) * shapes + shape.
+            cell = (number[here] - start) // shapes
+            shape = ((number[here] - start) % shapes)[:, None, None]
+            output = self.head.at(feature, image[here], cell // columns, cell % columns)
+            scores.append(output.scores.take_along_dim(shape, 1)[:, 0])
+            deltas.append(output.deltas.take_along_dim(shape, 1)[:, 0])
+            places.append(here)
+            start = end
+        order = torch.cat(places).argsort()
+        return torch.cat(scores)[order], torch.cat(deltas)[order]
+
+    def _losses(
+        self, scores: Tensor, deltas: Tensor, examples: "_Examples", num_cells: int
+    ) -> dict[str, Tensor]:
+        """Losses of the scores (M, 2) and deltas (M, 4) of the examples."""
+        # Only the objects are encoded: at most 128 of perhaps 268,000 anchors.
+        predicted, anchors = deltas[examples.labels > 0], examples.anchors
+        if self.loss.box == "giou":
+            predicted = decode(predicted, anchors, self.delta_weights)
+            targets = examples.gt_boxes
+        else:
+            targets = encode(examples.gt_boxes, anchors, self.delta_weights)
         losses: dict[str, Tensor] = self.loss(
-            torch.cat(sampled_scores),
-            torch.cat(sampled_labels),
-            torch.cat(predicted),
-            torch.cat(targets),
-            num_cells,
+            scores, examples.labels, predicted, targets, num_cells
         )
         return losses
+
+
+class _Examples(NamedTuple):
+    """The M anchors of a batch that the loss looks at, P of them objects.
+
+    Attributes:
+        image: `(M,)`, the image of each.
+        number: `(M,)`, its number among the anchors of all levels.
+        labels: `(M,)`: above 0 object, 0 background.
+        anchors: `(P, 4)`, of the objects.
+        gt_boxes: `(P, 4)`, the true box of each.
+    """
+
+    image: Tensor
+    number: Tensor
+    labels: Tensor
+    anchors: Tensor
+    gt_boxes: Tensor
 
 
 def pad_images(

@@ -182,6 +182,10 @@ def load_checkpoint(path: str | Path) -> RegionProposalNetwork:
 
     Raises:
         TrainingError: no such file, or one that is no checkpoint.
+
+    >>> load_checkpoint("nowhere.pt")
+    Traceback (most recent call last):
+    rpn_lib.train.TrainingError: nowhere.pt is missing; train first, or name another.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)

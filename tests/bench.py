@@ -97,10 +97,10 @@ def their_generator():
     return anchor_utils.AnchorGenerator(tuple((s,) for s in SIZES), (ratios,) * 5)
 
 
-def our_generator(like):
+def our_generator(like, levels=5):
     """Ours with the rounded shapes and the offset of theirs; strides as they are."""
     shapes = [(cell[:, 2:] - cell[:, :2]).tolist() for cell in like.cell_anchors]
-    return AnchorGenerator(shapes=shapes, strides=STRIDES, offset=0)
+    return AnchorGenerator(shapes=shapes, strides=STRIDES[:levels], offset=0)
 
 
 def true_boxes(count, generator):
@@ -148,11 +148,12 @@ def bench_matching(anchors):
         )
 
 
-def networks(generator, channels=256):
+def networks(generator, channels=256, levels=5):
     """The same head twice: in our network, and in torchvision's."""
+    count = generator.num_anchors_per_location()[0]
     theirs = rpn.RegionProposalNetwork(
         generator,
-        rpn.RPNHead(channels, 3),
+        rpn.RPNHead(channels, count),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=256,
@@ -163,7 +164,7 @@ def networks(generator, channels=256):
     )
     ours = RegionProposalNetwork(
         nn.Identity(),
-        our_generator(generator),
+        our_generator(generator, levels),
         in_channels=channels,
         loss=RPNLoss(beta=1 / 9, normalizer="sampled"),
         select=ProposalSelector(1000, 1000),
@@ -204,7 +205,9 @@ def bench_large(count):
     logit = (every[0][..., 1:] - every[0][..., :1]).reshape(-1, 1)
 
     def our_losses():
-        return ours._losses(*every, flat, None, [IMAGE] * 2, gt, [None] * 2, 1)
+        examples = ours._examples(flat, None, [IMAGE] * 2, gt, [None] * 2)
+        where = examples.image, examples.number
+        return ours._losses(every[0][where], every[1][where], examples, 1)
 
     def their_losses():
         labels, matched = theirs.assign_targets_to_anchors([flat, flat], targets)
@@ -252,6 +255,47 @@ def bench_large(count):
         lambda: step(ours, ours.from_features(last, [IMAGE] * 2, gt, propose=False)[1]),
         lambda: step(theirs, theirs(images, named, targets)[1]),
         repeats=3,
+    )
+
+
+# The notebook that the book grows from: 1024 x 1024, stride 32, nine anchors at a cell
+
+
+def bench_seed():
+    theirs = anchor_utils.AnchorGenerator(((64, 128, 256),), ((1.0, 0.5, 2.0),))
+    maps, image = [torch.zeros(1, 1, 32, 32)], (1024, 1024)
+    images = image_list.ImageList(torch.zeros(1, 3, *image), [image])
+    expected = theirs(images, maps)[0]
+    cell = theirs.cell_anchors[0]
+    shapes = [(cell[:, 2:] - cell[:, :2]).tolist()]
+    ours = AnchorGenerator(shapes=shapes, strides=[32], offset=0)
+    assert torch.equal(ours([(32, 32)])[0], expected)
+    matcher = _utils.Matcher(0.7, 0.3, allow_low_quality_matches=True)
+    gt = true_boxes(20, torch.Generator().manual_seed(0)).clamp(max=1024)
+    compare(
+        "1024 x 1024, stride 32: match, 20 boxes",
+        lambda: match_anchors(expected, gt),
+        lambda: matcher(box_iou(gt, expected)),
+        repeats=20,
+    )
+    select = ProposalSelector(2000, 1000)
+    deltas = torch.randn(9216, 4, generator=torch.Generator().manual_seed(1)) / 10
+    logit = torch.randn(9216, generator=torch.Generator().manual_seed(2))
+    network = networks(theirs, channels=8, levels=1)[1].eval()
+
+    def their_proposals():
+        boxes = network.box_coder.decode(deltas, [expected]).view(1, -1, 4)
+        return network.filter_proposals(boxes, logit[:, None], [image], [9216])
+
+    select.pre_nms_top_k = 1000
+    mine = select([logit], [deltas], [expected], image).boxes
+    same = (mine - their_proposals()[0][0]).abs().amax(dim=1) < 1e-3
+    assert same.float().mean() > 0.99
+    compare(
+        "1024 x 1024, stride 32: proposals",
+        lambda: select([logit], [deltas], [expected], image),
+        their_proposals,
+        repeats=20,
     )
 
 
@@ -340,6 +384,7 @@ def main():
     out = parser.parse_args().out
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{'':<44}{'ours':>12}{'torchvision':>14}{'ratio':>8}")
+    bench_seed()
     anchors = bench_anchors()
     bench_matching(anchors)
     for count in (100, 50):

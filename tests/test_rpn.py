@@ -506,6 +506,25 @@ def test_padding_changes_nothing_of_what_the_features_say(make, monkeypatch):
     assert (seen[2] == -1).sum() >= len(seen[2]) - len(seen[0])
 
 
+def test_in_evaluation_the_other_images_of_a_batch_change_nothing():
+    """Also where a backbone's convolutions reach over the border into the padding."""
+    torch.manual_seed(0)
+    rpn = RegionProposalNetwork(SmallBackbone(), AnchorGenerator([32], strides=[16]))
+    rpn = excited(rpn).eval()
+    images = [torch.rand(3, 96, 70), torch.rand(3, 64, 128), torch.rand(3, 33, 50)]
+    gt = [torch.tensor([[5.0, 6.0, 40.0, 30.0]]), NONE, NONE]
+    with torch.no_grad():
+        together = rpn(images)
+        with_losses = rpn(images, gt)
+        alone = [rpn([image]).proposals[0] for image in images]
+    for batch in (together, with_losses):
+        for ours, expected in zip(batch.proposals, alone):
+            assert torch.equal(ours.boxes, expected.boxes)
+            assert torch.equal(ours.scores, expected.scores)
+    assert together.losses is None
+    assert all(loss.isfinite() for loss in with_losses.losses.values())
+
+
 def test_a_part_of_a_cell_belongs_to_the_image():
     generate = AnchorGenerator([16], strides=[16])
     [cells] = generate.cells_of_images([(3, 4)], [(33, 48), (32, 64)])
@@ -594,3 +613,41 @@ def test_unknown_options_are_refused(settings, message):
     with pytest.raises(BoxError) as error:
         one_level(**settings)
     assert str(error.value) == message
+
+
+# Reading off a few anchors
+
+
+@pytest.mark.parametrize("make", [one_level, two_levels])
+@pytest.mark.parametrize("settings", [{}, {"num_samples": 7}, {"border": "drop"}])
+def test_losses_of_a_few_cells_are_those_of_the_whole_map(
+    make, settings, images, gt_boxes, monkeypatch
+):
+    """Losses, gradients of all weights, and gradients that reach the backbone."""
+    results = []
+    for sparse_from in (0, 10**9):  # always, never
+        monkeypatch.setattr("rpn_lib.rpn.SPARSE_FROM", sparse_from)
+        rpn = make(**settings)
+        losses = seeded(rpn, images, gt_boxes, propose=False).losses
+        sum(losses.values()).backward()
+        results.append((losses, [p.grad for p in rpn.parameters()]))
+    (few, few_gradients), (every, gradients) = results
+    for name in every:
+        torch.testing.assert_close(few[name], every[name], rtol=1e-5, atol=1e-6)
+    for a, b in zip(few_gradients, gradients):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_corners_of_a_map_are_read_off_right():
+    rpn = excited(RegionProposalNetwork(nn.Identity(), ANCHORS, in_channels=5))
+    features = [torch.rand(2, 5, 4, 6), torch.rand(2, 5, 1, 1)]
+    outputs = [rpn.head(feature) for feature in features]
+    every = torch.cat([output.scores.flatten(1, 3) for output in outputs], 1)
+    number = torch.arange(every.shape[1]).flip(0).repeat(2)
+    image = torch.arange(2).repeat_interleave(every.shape[1])
+    scores, deltas = rpn._read(features, image, number)
+    torch.testing.assert_close(scores, every[image, number], rtol=1e-4, atol=1e-5)
+    assert deltas.shape == (len(number), 4)
+
+
+ANCHORS = AnchorGenerator([[16, 20], [32, 40]], [1, 2], strides=[8, 16])
