@@ -71,6 +71,9 @@ class Explorer:
         states: what `show` returned, by slider values: `figure.states[64, 0.5].text`.
         html: the element, the picture for readers without scripts, and the script.
         png: that picture.
+
+    >>> explore({"n": [1, 2]}, lambda n: State([], f"{n}"), (8, 8), alt="Nothing.")
+    <rpn-explorer: 1 slider, 2 states>
     """
 
     states: dict[tuple[Any, ...], State]

@@ -180,6 +180,10 @@ class RegionProposalNetwork(nn.Module):
         if gt_boxes is not None:
             # Before the convolutions: bad boxes should not cost a forward pass.
             gt_boxes = _check_batch(gt_boxes, sizes, names, batch.device)
+        if ignore_boxes is not None:
+            ignore_boxes = _check_batch(
+                ignore_boxes, sizes, names, batch.device, "ignore_boxes"
+            )
         alone = None
         if propose and not self.training and len({*sizes}) > 1:
             # A backbone sees the padding at the border of an image. So that proposals
@@ -423,20 +427,23 @@ def pad_images(
 
 
 def _check_batch(
-    gt_boxes: Sequence[Tensor],
+    boxes: Sequence[Tensor],
     sizes: Sequence[tuple[int, int]],
     names: Sequence[str] | None,
     device: torch.device,
+    what: str = "",
 ) -> list[Tensor]:
-    if len(gt_boxes) != len(sizes):
+    """Boxes of each image, float32; an error names the image, and `what` they are."""
+    if len(boxes) != len(sizes):
         raise BoxError(
-            f"{len(sizes)} images but {len(gt_boxes)} sets of true boxes; give one "
-            "for each image, an empty (0, 4) tensor where it has none."
+            f"{len(sizes)} images but {len(boxes)} sets of {what or 'true boxes'}; "
+            "give one for each image, an empty (0, 4) tensor where it has none."
         )
     if names is not None and len(names) != len(sizes):
         raise BoxError(f"{len(sizes)} images but {len(names)} names.")
     checked = []
-    for i, (boxes, size) in enumerate(zip(gt_boxes, sizes)):
+    for i, (one, size) in enumerate(zip(boxes, sizes)):
         where = f"image {i}" if names is None else f"image {i} ({names[i]})"
-        checked.append(check_boxes(boxes, size, where=where).to(device))
+        where = f"{where}, {what}" if what else where
+        checked.append(check_boxes(one, size, where=where).to(device))
     return checked

@@ -257,13 +257,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0, or 2 after one line on what was wrong.
+
+    >>> main(["--data", "nowhere"])  # the line goes to standard error
+    2
     """
     from rpn_lib.draw import found_figure  # matplotlib is for the command line only
 
     options = _parser().parse_args(arguments)
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
         train_set, val_set = _data(options)
+        options.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
         settings = {"sizes": options.sizes}
         rpn = small_rpn(**settings).to(options.device)

@@ -335,6 +335,17 @@ MESSAGES = [
         "tensor where it has none.",
     ),
     (
+        lambda: network()([IMAGE], [NONE], ignore_boxes=[BOX, BOX]),
+        "1 images but 2 sets of ignore_boxes; give one for each image, an empty (0, 4) "
+        "tensor where it has none.",
+    ),
+    (
+        lambda: network()([IMAGE], [NONE], ignore_boxes=[torch.ones(1, 4)]),
+        "image 0, ignore_boxes, box 0 [1, 1, 1, 1]: width is zero. Drop the box; if "
+        "its coordinates count pixels from 1 and include the last one, as in Pascal "
+        "VOC, subtract 1 from x1 and y1.",
+    ),
+    (
         lambda: network()([IMAGE, IMAGE], [BOX, [[0, 0, 8, 8], [2, 2, 2, 8]]]),
         "image 1, box 1 [2, 2, 2, 8]: width is zero. Drop the box; if its coordinates "
         "count pixels from 1 and include the last one, as in Pascal VOC, subtract 1 "
