@@ -263,7 +263,21 @@ def test_giou_without_objects_is_0():
     loss.backward()
 
 
-@pytest.mark.parametrize("setting", [{"normalizer": "none"}, {"box": "l2"}])
+def test_without_a_number_of_cells_the_paper_divides_by_1():
+    loss = RPNLoss(normalizer="paper")
+    both = loss(torch.zeros(1, 2), torch.ones(1), torch.ones(1, 4), torch.zeros(1, 4))
+    assert both["box"].item() == pytest.approx(4 * 0.5)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"normalizer": "none"},
+        {"box": "l2"},
+        {"beta": math.inf},
+        {"lambda_": math.inf},
+    ],
+)
 def test_unknown_names_are_refused(setting):
     with pytest.raises(BoxError):
         RPNLoss(**setting)

@@ -466,3 +466,8 @@ def test_a_best_anchor_may_be_asked_to_overlap_enough():
     gt = torch.tensor([[0.0, 0.0, 10.0, 2.0]])
     for least, label in [(0.0, 1), (0.2, 1), (0.21, 0)]:
         assert match_anchors(anchor, gt, min_best_iou=least).labels.tolist() == [label]
+
+
+def test_the_first_class_is_1():
+    labels = match_anchors(covering(9, 1), TRUE, gt_labels=torch.tensor([1])).labels
+    assert labels.tolist() == [1, 0]

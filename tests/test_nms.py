@@ -306,3 +306,9 @@ def test_looking_at_the_best_few_first_changes_nothing(post, seed):
     kept = torch.cat([h.start + nms(boxes[h], logits[h], 0.5) for h in halves])
     kept = kept[logits[kept].argsort(descending=True)][:post]
     assert torch.equal(found.boxes, boxes[kept])
+
+
+def test_one_candidate_and_one_proposal_are_enough():
+    select = ProposalSelector(pre_nms_top_k=1, post_nms_top_k=1)
+    found = select([SCORES], [torch.zeros(4, 4)], [BOXES], (50, 50))
+    assert found.boxes.tolist() == [[0, 0, 10, 10]]

@@ -531,6 +531,10 @@ def test_a_part_of_a_cell_belongs_to_the_image():
     assert cells[0].tolist() == [[True, True, True, False]] * 3
     assert cells[1].tolist() == [[True] * 4, [True] * 4, [False] * 4]
     assert generate.cells_of_images([(3, 4)], [(48, 64), (33, 49)]) is None
+    [cells] = generate.cells_of_images([(3, 4)], [(48, 64), (48, 48)])  # columns only
+    assert cells[1].tolist() == [[True, True, True, False]] * 3
+    [cells] = generate.cells_of_images([(3, 4)], [(48, 64), (32, 64)])  # rows only
+    assert cells[1].tolist() == [[True] * 4, [True] * 4, [False] * 4]
 
 
 # Options
