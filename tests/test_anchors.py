@@ -317,3 +317,8 @@ def test_repr_names_anchors_and_strides():
     assert repr(AnchorGenerator([32, 64])) == (
         "AnchorGenerator(num_anchors=[6], strides=(16,))"
     )
+
+
+def test_by_default_not_a_fraction_of_a_pixel_may_reach_out():
+    anchors = torch.tensor([[0.0, 0, 8, 8], [-0.5, 0, 8, 8], [0, 0, 8, 8.5]])
+    assert inside_image(anchors, (8, 8)).tolist() == [True, False, False]

@@ -471,3 +471,9 @@ def test_a_best_anchor_may_be_asked_to_overlap_enough():
 def test_the_first_class_is_1():
     labels = match_anchors(covering(9, 1), TRUE, gt_labels=torch.tensor([1])).labels
     assert labels.tolist() == [1, 0]
+
+
+def test_only_a_perfect_best_anchor_may_be_asked_for():
+    matches = match_anchors(covering(9), TRUE, positive_iou=1, min_best_iou=1)
+    assert matches.labels.tolist() == [-1]
+    assert match_anchors(TRUE, TRUE, min_best_iou=1).labels.tolist() == [1]

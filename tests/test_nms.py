@@ -312,3 +312,10 @@ def test_one_candidate_and_one_proposal_are_enough():
     select = ProposalSelector(pre_nms_top_k=1, post_nms_top_k=1)
     found = select([SCORES], [torch.zeros(4, 4)], [BOXES], (50, 50))
     assert found.boxes.tolist() == [[0, 0, 10, 10]]
+
+
+def test_boxes_without_area_are_kept_where_min_size_is_0():
+    flat = torch.tensor([[3.0, 3.0, 3.0, 9.0]])
+    arguments = [torch.zeros(1)], [torch.zeros(1, 4)], [flat], (50, 50)
+    assert len(ProposalSelector(min_size=0)(*arguments).boxes) == 1
+    assert len(ProposalSelector()(*arguments).boxes) == 0
