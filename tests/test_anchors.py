@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import oracles
 import pytest
@@ -322,3 +323,13 @@ def test_repr_names_anchors_and_strides():
 def test_by_default_not_a_fraction_of_a_pixel_may_reach_out():
     anchors = torch.tensor([[0.0, 0, 8, 8], [-0.5, 0, 8, 8], [0, 0, 8, 8.5]])
     assert inside_image(anchors, (8, 8)).tolist() == [True, False, False]
+
+
+def test_defaults_of_the_generator():
+    """Middle of the cell, ratios 1, 2 and 1/2, stride 16."""
+    (anchors,) = AnchorGenerator([16])([(1, 1)])
+    wide = 16 * math.sqrt(2)
+    expected = torch.tensor([[16, 16], [wide, wide / 2], [wide / 2, wide]])
+    torch.testing.assert_close(anchors[:, 2:] - anchors[:, :2], expected)
+    centres = (anchors[:, 2:] + anchors[:, :2]) / 2
+    torch.testing.assert_close(centres, torch.full((3, 2), 8.0))

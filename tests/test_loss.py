@@ -281,3 +281,11 @@ def test_without_a_number_of_cells_the_paper_divides_by_1():
 def test_unknown_names_are_refused(setting):
     with pytest.raises(BoxError):
         RPNLoss(**setting)
+
+
+def test_defaults_and_limits():
+    """Beta is 1 if nothing is said, and may be 0, which is plain L1."""
+    assert smooth_l1(torch.tensor(1.5)).item() == 1.0
+    four = torch.zeros(1, 2), torch.ones(1), torch.ones(1, 4), torch.zeros(1, 4)
+    assert RPNLoss(beta=0)(*four)["box"].item() == 4
+    assert RPNLoss(lambda_=0)(*four)["box"].item() == 0

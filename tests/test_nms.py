@@ -319,3 +319,10 @@ def test_boxes_without_area_are_kept_where_min_size_is_0():
     arguments = [torch.zeros(1)], [torch.zeros(1, 4)], [flat], (50, 50)
     assert len(ProposalSelector(min_size=0)(*arguments).boxes) == 1
     assert len(ProposalSelector()(*arguments).boxes) == 0
+
+
+def test_a_score_threshold_of_1_keeps_only_what_is_certain():
+    select = ProposalSelector(score_threshold=1)
+    logits = torch.tensor([200.0, 5.0])
+    found = select([logits], [torch.zeros(2, 4)], [BOXES[[0, 3]]], (50, 50))
+    assert found.boxes.tolist() == [[0, 0, 10, 10]]
