@@ -92,14 +92,15 @@ def _grid(
     grid_size: Sequence[int], strides: Sequence[float], shapes: Tensor, offset: float
 ) -> Tensor:
     """`anchor_grid` without checks, as `torch.compile` and ONNX want it."""
-    centres = [
+    y, x = (
         (torch.arange(n, device=shapes.device, dtype=torch.float32) + offset) * stride
         for n, stride in zip(grid_size, strides)
-    ]
-    y, x = torch.meshgrid(*centres, indexing="ij")  # (H, W) each
-    centre = torch.stack([x, y, x, y], dim=-1)[:, :, None]  # (H, W, 1, 4)
+    )
     around_origin = torch.cat([-shapes, shapes], dim=-1) / 2  # (A, 4)
-    return centre + around_origin  # (H, W, A, 4)
+    right = x[:, None, None] * shapes.new_tensor([1, 0, 1, 0])  # (W, 1, 4)
+    down = y[:, None, None, None] * shapes.new_tensor([0, 1, 0, 1])  # (H, 1, 1, 4)
+    # The small sum first: one row of anchors, which is then moved down.
+    return down + (right + around_origin)  # (H, W, A, 4)
 
 
 def inside_image(
