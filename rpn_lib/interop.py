@@ -276,11 +276,7 @@ class Candidates(nn.Module):
             boxes `(B, K, 4)`, xyxy, pixels; probabilities of an object `(B, K)`; the
             level of each, `(K,)`. Sorted by score within a level.
         """
-        features = self.rpn.backbone(images)
-        if isinstance(features, Tensor):
-            features = [features]
-        elif isinstance(features, Mapping):
-            features = list(features.values())
+        features = self.rpn.levels_of(images)
         image_size = (images.shape[-2], images.shape[-1])
         grids = [feature.shape[-2:] for feature in features]
         boxes, scores, levels = [], [], []

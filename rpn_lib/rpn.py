@@ -191,19 +191,31 @@ class RegionProposalNetwork(nn.Module):
             alone = [self(image[None]).proposals[0] for image in images]
             if gt_boxes is None:
                 return RPNOutput(alone, None)
-        features = self.backbone(batch)
-        if isinstance(features, Tensor):
-            features = [features]
-        elif isinstance(features, Mapping):
-            features = list(features.values())
         output = self.from_features(
-            features,
+            self.levels_of(batch),
             sizes,
             gt_boxes,
             propose=propose and alone is None,
             ignore_boxes=ignore_boxes,
         )
         return output._replace(proposals=alone) if alone else output
+
+    def levels_of(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of images `(B, 3, height, width)`, one for each level.
+
+        Args:
+            images: `(B, 3, height, width)`, float.
+
+        Returns:
+            for each level `(B, C, H, W)`, whatever kind of collection the backbone
+            gives.
+        """
+        features = self.backbone(images)
+        if isinstance(features, Tensor):
+            return [features]
+        if isinstance(features, Mapping):
+            return list(features.values())
+        return list(features)
 
     def from_features(
         self,

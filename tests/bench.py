@@ -150,19 +150,28 @@ def bench_matching(anchors):
         )
 
 
-def networks(generator, channels=256, levels=5):
-    """The same head twice: in our network, and in torchvision's."""
-    count = generator.num_anchors_per_location()[0]
-    theirs = rpn.RegionProposalNetwork(
+def their_rpn(generator, channels, pre, post):
+    """torchvision's RPN with the thresholds and samples that are our defaults."""
+    return rpn.RegionProposalNetwork(
         generator,
-        rpn.RPNHead(channels, count),
+        rpn.RPNHead(channels, generator.num_anchors_per_location()[0]),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=256,
         positive_fraction=0.5,
-        pre_nms_top_n={"training": 2000, "testing": 1000},
-        post_nms_top_n={"training": 2000, "testing": 1000},
+        pre_nms_top_n=pre,
+        post_nms_top_n=post,
         nms_thresh=0.7,
+    )
+
+
+def networks(generator, channels=256, levels=5):
+    """The same head twice: in our network, and in torchvision's."""
+    theirs = their_rpn(
+        generator,
+        channels,
+        pre={"training": 2000, "testing": 1000},
+        post={"training": 2000, "testing": 1000},
     )
     ours = RegionProposalNetwork(
         nn.Identity(),
@@ -316,17 +325,11 @@ class TorchvisionRPN(nn.Module):
         self.backbone = SmallBackbone()
         ratios = tuple(1 / ratio for ratio in RATIOS)
         anchors = anchor_utils.AnchorGenerator((sizes,), (ratios,))
-        count = anchors.num_anchors_per_location()[0]
-        self.rpn = rpn.RegionProposalNetwork(
+        self.rpn = their_rpn(
             anchors,
-            rpn.RPNHead(self.backbone.out_channels, count),
-            fg_iou_thresh=0.7,
-            bg_iou_thresh=0.3,
-            batch_size_per_image=256,
-            positive_fraction=0.5,
-            pre_nms_top_n={"training": 2000, "testing": 2000},
-            post_nms_top_n={"training": 1000, "testing": 1000},
-            nms_thresh=0.7,
+            self.backbone.out_channels,
+            pre={"training": 2000, "testing": 2000},
+            post={"training": 1000, "testing": 1000},
         )
         self.generator = None  # theirs takes torch's global one
 
