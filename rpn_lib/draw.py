@@ -31,7 +31,7 @@ class Style(NamedTuple):
         color: `#rrggbb`.
         linestyle: `-`, `--`, `:` or `-.`.
         linewidth: points.
-        label: what a legend calls them.
+        label: what a legend calls them; empty where each figure has its own name.
     """
 
     color: str
@@ -47,6 +47,15 @@ STYLES = {
     "background": Style("#56B4E9", ":", 1.6, "background"),
     "ignored": Style("#666666", "-.", 1.4, "ignored"),
     "proposal": Style("#000000", "-.", 1.6, "proposal"),
+    "kept": Style("#D55E00", "-", 1.8, "kept"),
+    "suppressed": Style("#666666", ":", 1.4, "suppressed"),
+    "intersection": Style("#CC79A7", "-", 2.2, "intersection"),
+    "union": Style("#E69F00", "--", 2.2, "union"),
+    # Of lines rather than boxes.
+    "curve 1": Style("#0072B2", "-", 1.8, ""),
+    "curve 2": Style("#D55E00", "--", 1.8, ""),
+    "curve 3": Style("#009E73", "-.", 1.8, ""),
+    "guide": Style("#666666", ":", 1.4, ""),
 }
 
 
@@ -124,8 +133,6 @@ def draw_boxes(
     if labels is not None and len(labels) != len(rows):
         raise BoxError(f"{len(labels)} labels for {len(rows)} boxes.")
     color, linestyle, linewidth, _ = STYLES[style]
-    # A white line beneath keeps every box visible on dark and on busy pictures.
-    halo = [effects.Stroke(linewidth=linewidth + 1.8, foreground="white", alpha=0.7)]
     for i, (x1, y1, x2, y2) in enumerate(rows):
         ax.add_patch(
             Rectangle(
@@ -136,28 +143,80 @@ def draw_boxes(
                 edgecolor=color,
                 linestyle=linestyle,
                 linewidth=linewidth,
-                path_effects=[*halo, effects.Normal()],
+                path_effects=_halo(linewidth),
             )
         )
         if labels is not None:
-            ax.annotate(
-                labels[i],
-                (x1, y1),
-                xytext=(0, 3),  # above the box, so that it hides nothing of it
-                textcoords="offset points",
-                va="bottom",
-                fontsize=8,
-                color="white",
-                bbox={"facecolor": color, "edgecolor": "none", "pad": 1},
-            )
+            _label(ax, labels[i], (x1, y1), color)
 
 
-def legend(ax: Axes, styles: Sequence[str], **kwargs: Any) -> None:
+def draw_line(
+    ax: Axes, points: Sequence[Sequence[float]], style: str, label: str = ""
+) -> None:
+    """Draw a line from point to point over a picture; a dot where there is one point.
+
+    Args:
+        ax: the axes that `show_image` returned.
+        points: `(x, y)`, pixels.
+        style: a key of `STYLES`.
+        label: a short text, written above the last point.
+
+    Raises:
+        BoxError: an unknown style.
+
+    >>> ax = show_image(torch.zeros(3, 24, 32))
+    >>> draw_line(ax, [(4, 4), (20, 4), (20, 12)], "curve 1", "two sides")
+    >>> ax.lines[0].get_xdata().tolist()
+    [4, 20, 20]
+    >>> plt.close()
+    """
+    if style not in STYLES:
+        raise BoxError(f"style {style!r} is none of {', '.join(STYLES)}.")
+    color, linestyle, linewidth, _ = STYLES[style]
+    ax.plot(
+        [x for x, _ in points],
+        [y for _, y in points],
+        color=color,
+        linestyle=linestyle,
+        linewidth=linewidth,
+        marker="o" if len(points) == 1 else "",
+        path_effects=_halo(linewidth),
+    )
+    if label:
+        _label(ax, label, (points[-1][0], points[-1][1]), color)
+
+
+def _halo(linewidth: float) -> list[effects.AbstractPathEffect]:
+    """A white line beneath, which keeps boxes visible on dark and on busy pictures."""
+    under = effects.Stroke(linewidth=linewidth + 1.8, foreground="white", alpha=0.7)
+    return [under, effects.Normal()]
+
+
+def _label(ax: Axes, text: str, point: tuple[float, float], color: str) -> None:
+    ax.annotate(
+        text,
+        point,
+        xytext=(0, 3),  # above the box, so that it hides nothing of it
+        textcoords="offset points",
+        va="bottom",
+        fontsize=8,
+        color="white",
+        bbox={"facecolor": color, "edgecolor": "none", "pad": 1},
+    )
+
+
+def legend(
+    ax: Axes,
+    styles: Sequence[str],
+    names: Mapping[str, str] | None = None,
+    **kwargs: Any,
+) -> None:
     """Explain the kinds of box in a figure.
 
     Args:
         ax: axes to put the legend into.
-        styles: keys of `STYLES`.
+        styles: keys of `STYLES`; those without a label or name are left out.
+        names: what this legend calls a style, in place of its label.
         **kwargs: handed on to matplotlib's `Axes.legend`.
 
     >>> ax = show_image(torch.zeros(3, 24, 32))
@@ -166,12 +225,14 @@ def legend(ax: Axes, styles: Sequence[str], **kwargs: Any) -> None:
     ['true box', 'anchor']
     >>> plt.close()
     """
+    called = {name: STYLES[name].label for name in styles} | dict(names or {})
+    shown = [(STYLES[name], called[name]) for name in styles if called[name]]
     handles = [
         Line2D([], [], color=s.color, linestyle=s.linestyle, linewidth=s.linewidth)
-        for s in (STYLES[name] for name in styles)
+        for s, _ in shown
     ]
-    names = [STYLES[name].label for name in styles]
-    ax.legend(handles, names, framealpha=0.95, fontsize=8, **kwargs)
+    labels = [label for _, label in shown]
+    ax.legend(handles, labels, framealpha=0.95, fontsize=8, **kwargs)
 
 
 def found_figure(

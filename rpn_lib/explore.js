@@ -6,6 +6,9 @@
   if (customElements.get('rpn-explorer')) return;
 
   const SVG = 'http://www.w3.org/2000/svg';
+  // An address cannot reach into a frame, and in Jupyter it is not ours to change.
+  const LINKS = window === window.top &&
+    !document.querySelector('#jupyter-config-data, [data-notebook-path]');
   const HINT = 'Point at a box, or Tab to it, for its coordinates.';
   // The page's own colours in a book, in Jupyter, anywhere else. The picture is light in
   // all of them, since the colours of the boxes are chosen for a light ground.
@@ -17,12 +20,22 @@
 .all { padding: 8px; line-height: 1.4; }
 p { margin: 6px 0; }
 .title { font-weight: bold; margin-top: 0; }
-.sliders { display: grid; gap: 2px 10px; align-items: center;
-  grid-template-columns: fit-content(38%) minmax(0, 1fr) fit-content(30%); }
+.sliders { display: grid; row-gap: 2px; align-items: center;
+  grid-template-columns: fit-content(38%) minmax(0, 1fr) auto fit-content(30%); }
 label { display: contents; }
+label span { padding-right: 10px; }
 input { width: 100%; min-width: 0; height: 28px; margin: 0; cursor: pointer;
   accent-color: #0072b2; }
-output { font-variant-numeric: tabular-nums; font-weight: bold; }
+input[type=checkbox] { width: 24px; }
+button { width: 40px; height: 28px; margin-left: 10px; border: 1px solid;
+  border-radius: 4px; background: none; color: inherit; cursor: pointer; }
+button::before { content: ''; display: block; width: 12px; height: 12px; margin: auto;
+  background: currentColor; forced-color-adjust: none;
+  clip-path: polygon(0 0, 100% 50%, 0 100%); }
+button[aria-pressed=true]::before {
+  clip-path: polygon(0 0, 35% 0, 35% 100%, 65% 100%, 65% 0, 100% 0, 100% 100%, 0 100%); }
+output { grid-column: 4; padding-left: 10px; font-variant-numeric: tabular-nums;
+  font-weight: bold; }
 output::after { content: attr(data-longest); display: block; height: 0;
   visibility: hidden; }
 .stage { position: relative; overflow: hidden; margin: 6px auto;
@@ -37,42 +50,42 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
   background: rgba(255, 255, 255, 0.9); border-left: 4px solid; white-space: nowrap;
   pointer-events: none; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; }
+.legend a { margin-left: auto; padding: 2px 0; color: inherit; font-size: 0.875em; }
 .legend svg { width: 36px; height: 12px; margin-right: 6px; background: #fff;
   forced-color-adjust: none; }
 .sentence { white-space: pre-line; }
 .detail { font-size: 0.875em; min-height: 1.4em; }
-@media print { input, .hint { display: none; } }`;
+@media print { input, button, a, .hint { display: none; } }`;
+
+  const HIDDEN = { 'aria-hidden': true };
+
+  function set(node, attributes) {
+    for (const name in attributes) node.setAttribute(name, attributes[name]);
+  }
 
   // A new element at the end of `parent`; text is only ever set as text, never as HTML.
   function add(parent, tag, attributes, text) {
     const space = tag === 'svg' ? SVG : parent.namespaceURI;
     const node = document.createElementNS(space, tag);
-    for (const name in attributes) node.setAttribute(name, attributes[name]);
+    set(node, attributes);
     if (text !== undefined) node.textContent = text;
     return parent.appendChild(node);
   }
 
-  // A shape in the colours of its style: [label, colour, width, dashes].
-  function stroke(parent, tag, attributes, style) {
-    const width = style[2];
-    const under = add(parent, tag, attributes);
-    under.setAttribute('class', 'under');
-    under.setAttribute('stroke-width', width + 2.5);
-    const over = add(parent, tag, attributes);
-    over.setAttribute('stroke', style[1]);
-    over.setAttribute('stroke-width', width);
-    over.setAttribute('stroke-dasharray', style[3]);
-    return over;
+  // A shape in the colours of its style, over a white one.
+  function stroke(parent, tag, shape, [, color, width, dashes]) {
+    add(parent, tag, { ...shape, class: 'under', 'stroke-width': width + 2.5 });
+    add(parent, tag, {
+      ...shape, stroke: color, 'stroke-width': width, 'stroke-dasharray': dashes
+    });
   }
 
-  function build(spec) {
+  function build(spec, host) {
     const [height, width] = spec.size;
     const margin = spec.margin;
     const [fullWidth, fullHeight] = [width + 2 * margin, height + 2 * margin];
     const all = document.createElement('div');
-    all.className = 'all';
-    all.setAttribute('role', 'group');
-    all.setAttribute('aria-label', spec.title || spec.alt);
+    set(all, { class: 'all', role: 'group', 'aria-label': spec.title || spec.alt });
     add(all, 'style', {}, CSS);
     // Jupyter takes keys and clicks for its own, and arrow keys turn pages in a book.
     for (const type of ['keydown', 'mousedown']) {
@@ -80,20 +93,29 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
     }
     if (spec.title) add(all, 'p', { class: 'title' }, spec.title);
 
+    let button; // of the slider that plays, if there is one
+    let timer; // runs while it plays
     const grid = add(all, 'div', { class: 'sliders' });
-    const sliders = spec.sliders.map(([name, values, start]) => {
+    const at = spec.sliders.map(([, , start]) => start); // the positions, from 0
+    const sliders = spec.sliders.map(([name, values, , kind], i) => {
       const label = add(grid, 'label');
       add(label, 'span', {}, name);
+      const check = kind === 'check'; // of the values "on" and "off"
       const input = add(label, 'input', {
-        type: 'range', min: 0, max: values.length - 1, step: 1, value: start,
-        autocomplete: 'off'
+        type: check ? 'checkbox' : 'range', max: values.length - 1, autocomplete: 'off'
       });
-      input.addEventListener('input', draw);
+      input.addEventListener('input', () => {
+        setTimer(0);
+        at[i] = check ? values.indexOf(input.checked ? 'on' : 'off') : +input.value;
+        draw();
+      });
+      if (kind === 'play') {
+        button = add(grid, 'button', { 'aria-label': `Play ${name}` });
+        button.addEventListener('click', () => play(i, values.length - 1));
+      }
       // As wide as the longest value, lest the slider change its length as it moves.
       const longest = values.reduce((a, b) => (b.length > a.length ? b : a));
-      const output = add(grid, 'output', {
-        'aria-hidden': 'true', 'data-longest': longest
-      });
+      const output = add(grid, 'output', { ...HIDDEN, 'data-longest': longest });
       return { input, output, values };
     });
 
@@ -104,25 +126,26 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
       role: 'group', 'aria-label': spec.alt
     });
     add(svg, 'rect', { width, height, style: 'fill: #fff; stroke: #767676' });
-    if (spec.image) {
-      const picture = add(svg, 'image', {
-        width, height, href: spec.image, preserveAspectRatio: 'none',
-        'aria-hidden': 'true'
-      });
-      if (width <= 100) picture.style.imageRendering = 'pixelated'; // pixels to count
-    }
-    const lines = add(svg, 'g', { class: 'boxes', 'aria-hidden': 'true' });
+    const pictures = spec.images.map((href) => href && add(svg, 'image', {
+      width, height, href, preserveAspectRatio: 'none', ...HIDDEN,
+      // So few pixels are there to be counted.
+      style: width <= 100 ? 'image-rendering: pixelated' : ''
+    }));
+    const marks = add(svg, 'g', { class: 'boxes', ...HIDDEN });
+    const lines = add(svg, 'g', { class: 'lines', ...HIDDEN });
     const hits = add(svg, 'g');
-    const labels = add(stage, 'div', { 'aria-hidden': 'true' });
+    const labels = add(stage, 'div', HIDDEN);
 
     const legend = add(all, 'div', { class: 'legend' });
     for (const style of spec.styles) {
+      if (!style[0]) continue; // of a line without a name
       const entry = add(legend, 'span');
-      const sample = add(entry, 'svg', { 'aria-hidden': 'true' });
+      const sample = add(entry, 'svg', HIDDEN);
       stroke(sample, 'line', { x1: 2, y1: 6, x2: 34, y2: 6 }, style);
       add(entry, 'span', {}, style[0]);
     }
-    const sentence = add(all, 'p', { class: 'sentence', 'aria-live': 'polite' });
+    const link = LINKS ? add(legend, 'a', {}, 'Link to this view') : null;
+    const sentence = add(all, 'p', { class: 'sentence' });
     const detail = add(all, 'p', { class: 'detail' });
 
     let picked = null;
@@ -147,49 +170,109 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
       event.preventDefault();
       const next = event.target[step > 0 ? 'nextSibling' : 'previousSibling'];
       if (!next) return;
-      event.target.setAttribute('tabindex', -1);
-      next.setAttribute('tabindex', 0);
+      set(event.target, { tabindex: -1 });
+      set(next, { tabindex: 0 });
       next.focus();
     });
 
+    // Nothing moves before the reader presses the button, and then only one step where
+    // less motion is wanted.
+    function play(i, last) {
+      if (timer) return setTimer(0);
+      if (at[i] === last) at[i] = -1;
+      function step() {
+        at[i] += 1;
+        if (at[i] === last || !host.isConnected) setTimer(0);
+        draw();
+      }
+      if (!matchMedia('(prefers-reduced-motion: reduce)').matches) {
+        setTimer(setInterval(step, 1000));
+      }
+      step();
+    }
+    // 0 stops. While it plays, sentences come too fast to be read out.
+    function setTimer(next) {
+      clearInterval(timer);
+      timer = next;
+      if (button) set(button, { 'aria-pressed': timer > 0 });
+      set(sentence, { 'aria-live': timer ? 'off' : 'polite' });
+    }
+
+    // The address of this view: #rpn, which figure of the page, the positions.
+    const figures = () => [...document.querySelectorAll('rpn-explorer')];
+    const address = () => ['#rpn', figures().indexOf(host) + 1, ...at].join('-');
+    function follow() {
+      const [name, figure, ...wanted] = location.hash.split('-');
+      if (name !== '#rpn' || figures()[figure - 1] !== host) return;
+      const known = ({ values }, i) => values[+wanted[i]] !== undefined;
+      if (!sliders.every(known)) return;
+      setTimer(0);
+      sliders.forEach((slider, i) => { at[i] = +wanted[i]; });
+      draw();
+      host.scrollIntoView();
+    }
+
+    function tag(text, x, y, kind, lift) {
+      if (!text) return;
+      const node = add(labels, 'span', { class: 'label' }, text);
+      const [left, top] = [(x + margin) / fullWidth, (y + margin) / fullHeight];
+      node.style.borderColor = spec.styles[kind][1];
+      node.style.left = `clamp(0%, ${100 * left}%, 100% - 12px - ${text.length}ch)`;
+      node.style.top = `clamp(0%, ${100 * top}% - ${lift}px, 100% - 16px)`;
+    }
+
     function draw() {
       let index = 0; // the last slider changes fastest
-      for (const { input, output, values } of sliders) {
-        const position = Number(input.value);
-        index = index * values.length + position;
-        output.textContent = values[position];
-        input.setAttribute('aria-valuetext', values[position]);
-      }
-      const [text, numbers] = spec.states[index];
+      sliders.forEach(({ input, output, values }, i) => {
+        index = index * values.length + at[i];
+        const value = output.textContent = values[at[i]];
+        input.checked = value === 'on';
+        if (input.type === 'checkbox') return;
+        input.value = at[i];
+        set(input, { 'aria-valuetext': value });
+      });
+      if (link) set(link, { href: address() });
+      const [text, numbers, lineNumbers = [], picture = 0] = spec.states[index];
       sentence.textContent = text;
       // Never lower than it was: what follows must not jump as a slider moves.
       sentence.style.minHeight = sentence.offsetHeight + 'px';
-      lines.textContent = hits.textContent = labels.textContent = '';
+      pictures.forEach((node, i) => {
+        if (node) node.style.display = i === picture ? '' : 'none';
+      });
+      for (const group of [marks, lines, hits, labels]) group.textContent = '';
       const boxes = numbers.map((number) => spec.boxes[number]);
       for (const box of boxes) {
-        const [x1, y1, x2, y2, kind, label] = box;
-        stroke(lines, 'path', { d: outline(box) }, spec.styles[kind]);
-        if (!label) continue;
-        const tag = add(labels, 'span', { class: 'label' }, label);
-        const [left, top] = [(x1 + margin) / fullWidth, (y1 + margin) / fullHeight];
-        tag.style.borderColor = spec.styles[kind][1];
-        tag.style.left = `clamp(0%, ${100 * left}%, 100% - ${label.length}ch)`;
-        tag.style.top = `clamp(0%, ${100 * top}%, 100% - 16px)`;
+        const [x1, y1, , , kind, label] = box;
+        stroke(marks, 'path', { d: outline(box) }, spec.styles[kind]);
+        tag(label, x1, y1, kind, 0);
+      }
+      for (const number of lineNumbers) {
+        const [points, kind, label] = spec.lines[number];
+        const [name, color, width, dashes] = spec.styles[kind];
+        const dot = points.length === 2; // a very short line with round ends
+        stroke(lines, 'path', {
+          d: 'M' + points + (dot ? 'h0.01' : ''), 'stroke-linecap': dot ? 'round' : 'butt'
+        }, [name, color, dot ? 5 * width : width, dot ? 'none' : dashes]);
+        tag(label, ...points.slice(-2), kind, 20);
       }
       // Small boxes last, so that the pointer finds them inside large ones.
       const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
       for (const box of boxes.slice().sort((a, b) => area(b) - area(a))) {
-        const [x1, y1, x2, y2, kind, label] = box;
+        const [x1, y1, x2, y2, kind, label, iou] = box;
         const hit = add(hits, 'path', {
           d: outline(box), class: 'hit', role: 'img', tabindex: hits.firstChild ? -1 : 0
         });
         hit.style.color = spec.styles[kind][1];
-        const name = spec.styles[kind][0] + (label ? `, ${label}` : '');
-        add(hit, 'title', {}, `${name}: (${x1}, ${y1}, ${x2}, ${y2})`);
+        const name = [spec.styles[kind][0], label].filter(Boolean).join(', ');
+        const best = iou === undefined ? ''
+          : `; best IoU with a true box ${(iou / 1000).toFixed(3)}`;
+        add(hit, 'title', {}, `${name}: (${x1}, ${y1}, ${x2}, ${y2})${best}`);
       }
       pick(null);
     }
+    setTimer(0);
     draw();
+    if (LINKS) for (const type of ['load', 'hashchange']) addEventListener(type, follow);
     return all;
   }
 
@@ -201,7 +284,7 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
     connectedCallback() {
       if (this.shadowRoot) return; // moved to another place in the page
       try {
-        const content = build(JSON.parse(this.getAttribute('spec')));
+        const content = build(JSON.parse(this.getAttribute('spec')), this);
         this.attachShadow({ mode: 'open' }).appendChild(content);
       } catch (error) { // the picture inside the element stays
         console.warn('rpn-explorer cannot show its sliders:', error);

@@ -2,9 +2,11 @@ import base64
 import hashlib
 import html.parser
 import importlib.resources
+import io
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
+from PIL import Image
 
 from rpn_lib.boxes import BoxError
 from rpn_lib.draw import STYLES
-from rpn_lib.explore import LIMIT, Box, State, explore
+from rpn_lib.explore import LIMIT, Box, Line, State, explore, plot_area
 
 SLIDERS = {"size (px)": [8, 16, 32], "ratio": [0.5, 2.0]}
 TRUTH = Box((10, 10, 30, 30), "gt")
@@ -68,7 +71,8 @@ def test_the_states_are_those_that_show_returned():
         assert text == state.text == explorer.states[chosen].text
         assert len(numbers) == len(state.boxes)
         for number, box in zip(numbers, state.boxes):
-            *xyxy, style, label = spec["boxes"][number]
+            x1, y1, x2, y2, style, label = spec["boxes"][number][:6]
+            xyxy = [x1, y1, x2, y2]
             assert xyxy == pytest.approx([float(v) for v in box.xyxy], abs=0.0501)
             assert spec["styles"][style][:2] == [
                 STYLES[box.style].label,
@@ -104,6 +108,166 @@ def test_coordinates_are_rounded_to_a_tenth_of_a_pixel():
     spec = spec_of(one_box((-0.04, 1.26, 2.0, 1e3 / 3)))
     assert spec["boxes"][0][:4] == [0, 1.3, 2, 333.3]
     assert '"boxes":[[0,1.3,2,333.3,0,""]]' in one_box((-0.04, 1.26, 2, 1e3 / 3)).html
+
+
+def one_state(boxes, lines=(), **options):
+    return figure({"n": [1]}, lambda n: State(boxes, "", lines), **options)
+
+
+def test_a_box_has_the_largest_iou_with_a_true_box_in_thousandths():
+    boxes = [
+        TRUTH,  # 20 x 20
+        Box((10, 10, 30, 50), "gt"),  # 20 x 40
+        Box((10, 10, 30, 20)),  # half of the first, a quarter of the second
+        Box((10, 20, 30, 50)),  # 200 of 800, 600 of 800
+        Box((40, 10, 50, 20)),
+        Box((10, 10, 10, 20)),  # without area
+    ]
+    spec = spec_of(one_state(boxes))
+    assert [row[6:] for row in spec["boxes"]] == [[], [], [500], [750], [0], [0]]
+
+
+def test_the_iou_is_that_of_the_box_before_it_is_rounded():
+    boxes = [TRUTH, Box((10, 10, 30, 23.96))]  # 0.698, not 0.7
+    assert spec_of(one_state(boxes))["boxes"][1] == [10, 10, 30, 24, 1, "", 698]
+
+
+def test_without_true_boxes_there_is_no_iou():
+    assert spec_of(one_state([Box((0, 0, 1, 1))]))["boxes"] == [[0, 0, 1, 1, 0, ""]]
+
+
+def test_the_same_box_beside_other_true_boxes_is_another():
+    def show(n):
+        return State([TRUTH._replace(xyxy=(0, 0, n, n)), Box((0, 0, 10, 10))], "")
+
+    spec = spec_of(figure({"n": [10, 20]}, show))
+    ious = [spec["boxes"][numbers[1]][6] for _, numbers in spec["states"]]
+    assert ious == [1000, 250]
+
+
+def test_lines_are_stored_once_as_rounded_points():
+    points = [(0.04, 1.26), (-0.01, 1e3 / 3)]
+
+    def show(n):
+        lines = [Line(points, "guide"), Line(np.array(points) + n, "curve 1", "up")]
+        return State([TRUTH], f"{n}", lines if n else [])
+
+    spec = spec_of(figure({"n": [0, 1, 2]}, show))
+    assert spec["lines"] == [
+        [[0, 1.3, 0, 333.3], 1, ""],
+        [[1, 2.3, 1, 334.3], 2, "up"],
+        [[2, 3.3, 2, 335.3], 2, "up"],
+    ]
+    assert spec["states"] == [["0", [0]], ["1", [0], [0, 1]], ["2", [0], [0, 2]]]
+
+
+def test_lines_of_any_kind_are_stored_alike():
+    points = [[1.0, 2.0], [3.0, 4.5]]
+    for kind in (points, torch.tensor(points), np.array(points)):
+        spec = spec_of(one_state([], [Line(kind, "guide")]))
+        assert spec["lines"] == [[[1, 2, 3, 4.5], 0, ""]]
+
+
+def test_a_legend_has_the_names_of_this_figure():
+    lines = [Line([(0, 0), (1, 1)], "curve 1"), Line([(0, 0)], "guide")]
+    named = one_state([TRUTH], lines, names={"curve 1": "L1", "gt": "box A"})
+    assert [style[0] for style in spec_of(named)["styles"]] == ["box A", "L1", ""]
+
+
+def test_the_pictures_of_states_are_stored_once():
+    def show(picture, n):
+        image = None if picture == "none" else noise(shape=(40, 60), seed=n)
+        return State([TRUTH], "", image=image)
+
+    back = noise(shape=(40, 60), seed=3)
+    sliders = {"picture": ["none", "own"], "n": [1, 2, 3]}
+    spec = spec_of(figure(sliders, show, image=back))
+    assert len(spec["images"]) == len(set(spec["images"])) == 3
+    assert all(uri.startswith("data:image/") for uri in spec["images"])
+    # The third is the picture of the figure; it needs no number.
+    assert [row[2:] for row in spec["states"]] == [[], [], [], [[], 1], [[], 2], []]
+
+
+def test_a_picture_of_a_state_where_the_figure_has_none():
+    images = {1: None, 2: torch.zeros(3, 40, 60)}
+    spec = spec_of(figure({"n": [1, 2]}, lambda n: State([], "", (), images[n])))
+    assert spec["images"][0] == ""
+    assert spec["states"] == [["", []], ["", [], [], 1]]
+
+
+def test_readers_without_scripts_see_the_picture_and_lines_of_the_first_state():
+    def colours(**options):
+        def show(n):
+            image = np.full((40, 60, 3), [0, 0, 255], np.uint8) if n == 2 else None
+            return State(
+                [], "", [Line([(30, 5), (30, 35)], "curve 2")] * (n > 2), image
+            )
+
+        png = figure({"n": [1, 2, 3]}, show, **options).png
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)
+        return {tuple(int(v) for v in pixel) for pixel in pixels}
+
+    blue, line = (0, 0, 255), (0xD5, 0x5E, 0x00)
+    assert not {blue, line} & colours()
+    assert blue in colours(start={"n": 2})
+    assert line in colours(start={"n": 3})
+
+
+@pytest.mark.parametrize(
+    "values", [[False, True], [True, False], np.array([False, 1 > 0])]
+)
+def test_two_truth_values_are_a_check_box(values):
+    explorer = figure({"clamp": values}, lambda clamp: State([], f"{clamp}"))
+    words = ["on" if value else "off" for value in values]
+    assert spec_of(explorer)["sliders"] == [["clamp", words, 0, "check"]]
+    assert f"clamp {words[0]}: {values[0]}" in Parser(explorer.html).text
+    assert explorer.states[True,].text == "True"
+
+
+def test_other_values_are_a_slider():
+    for values in ([0, 1], [True], ["off", "on"], [False, 2]):
+        sliders = spec_of(figure({"n": values}, lambda n: State([], "")))["sliders"]
+        assert len(sliders[0]) == 3
+
+
+def test_play_marks_one_slider():
+    spec = spec_of(figure(play="ratio"))
+    assert spec["sliders"] == [
+        ["size (px)", ["8", "16", "32"], 0],
+        ["ratio", ["0.5", "2"], 0, "play"],
+    ]
+
+
+def test_points_of_a_plot_lie_where_matplotlib_draws_them():
+    area = plot_area((-2, 6), (0, 10), xlabel="x", ylabel="y", size=(300, 400))
+    assert area.image.shape == (300, 400, 3)
+    assert area.image.dtype == np.uint8
+    (left, bottom), (right, top) = area.points([-2, 6], [0, 10])
+    assert 0 < left < right < 400
+    assert 0 < top < bottom < 300
+    dark = area.image.max(axis=2) < 100
+    column, row = dark.sum(axis=0).argmax(), dark.sum(axis=1).argmax()
+    assert (left, bottom) == pytest.approx((column + 0.5, row + 0.5), abs=1)  # spines
+    # The scale is linear, and y points up.
+    assert area.points([0], 5)[0] == pytest.approx(
+        (left + (right - left) / 4, (top + bottom) / 2)
+    )
+    three = area.points(torch.tensor([1, 2, 3]), np.array([1.0, 2, 3]))
+    assert [y for _, y in three] == sorted((y for _, y in three), reverse=True)
+
+
+def test_a_logarithmic_axis():
+    area = plot_area((1, 1000), (0, 1), log_x=True)
+    x = [x for x, _ in area.points([1, 10, 100, 1000], 0)]
+    assert np.diff(x) == pytest.approx([x[1] - x[0]] * 3)
+
+
+def test_settings_of_matplotlib_do_not_change_a_plot():
+    import matplotlib
+
+    expected = plot_area((0, 1), (0, 1)).image
+    with matplotlib.rc_context({"figure.facecolor": "red", "font.size": 5}):
+        assert np.array_equal(plot_area((0, 1), (0, 1)).image, expected)
 
 
 def test_the_values_that_sliders_show():
@@ -165,8 +329,8 @@ def test_mime_bundle():
     assert data == bundle
 
 
-def noise(dtype=np.uint8):
-    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+def noise(dtype=np.uint8, shape=(300, 400), seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
     return pixels if dtype == np.uint8 else (pixels / 255).astype(dtype)
 
 
@@ -175,10 +339,11 @@ def test_pictures_of_any_kind_are_embedded_alike():
     images = [noise(), noise(np.float32), tensor, tensor / 255]
     specs = [spec_of(figure(image_size=(300, 400), image=image)) for image in images]
     assert all(spec == specs[0] for spec in specs)
-    assert specs[0]["image"].startswith("data:image/jpeg;base64,")
+    assert specs[0]["images"][0].startswith("data:image/jpeg;base64,")
     grey = spec_of(figure(image_size=(8, 9), image=torch.zeros(1, 8, 9)))
-    assert grey["image"].startswith("data:image/png;base64,")  # the smaller of the two
-    assert spec_of(figure())["image"] == ""
+    # The smaller of the two.
+    assert grey["images"][0].startswith("data:image/png;base64,")
+    assert spec_of(figure())["images"] == [""]
 
 
 def test_the_picture_without_scripts_is_small_even_over_a_photograph():
@@ -187,11 +352,20 @@ def test_the_picture_without_scripts_is_small_even_over_a_photograph():
 
 PROGRAM = """
 import hashlib, numpy as np
+from rpn_lib.explore import plot_area
 from rpn_lib.explore import *
 pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-show = lambda size: State([Box((1, 2, size, size), "gt", "it's")], f"{size}")
-explorer = explore({"size": [8, 16]}, show, (40, 60), alt="A box.", image=pixels)
-print(hashlib.sha256(explorer.html.encode() + explorer.png).hexdigest())
+area = plot_area((0, 1), (0, 1), size=(150, 150))
+show = lambda size, turned: State(
+    [Box((1, 2, size, size), "gt", "it's"), Box((0, 0, 9, 9))],
+    f"{size}",
+    [Line(area.points([0, 1], [1, 0]), "curve 1", "down")],
+    pixels[::-1] if turned else None,
+)
+sliders = {"size": [8, 16], "turned": [False, True]}
+explorer = explore(sliders, show, (40, 60), alt="A box.", image=pixels, play="size")
+content = explorer.html.encode() + explorer.png + area.image.tobytes()
+print(hashlib.sha256(content).hexdigest())
 """
 
 
@@ -258,6 +432,132 @@ def test_errors(make, message):
         make()
 
 
+def one_line(*arguments):
+    return one_state([], [Line(*arguments)])
+
+
+AREA = plot_area((0, 4), (-1, 1))
+KEYS = ", ".join(STYLES)
+
+
+# In full: what was given, where, and what to do.
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: one_state([((0, 0, 1, 1), "gt")]),
+            "n 1, box 0: ((0, 0, 1, 1), 'gt') is not a Box.",
+        ),
+        (
+            lambda: one_state([], [[(0, 0), (1, 1)]]),
+            "n 1, line 0: [(0, 0), (1, 1)] is not a Line.",
+        ),
+        (
+            lambda: one_line([(0, 0)], "curve"),
+            f"n 1, line 0: style 'curve' is none of {KEYS}.",
+        ),
+        (
+            lambda: one_line([], "guide"),
+            "n 1, line 0: [] is not a list of finite points (x, y).",
+        ),
+        (
+            lambda: one_line([(0, 0), (1, float("nan"))], "guide"),
+            "n 1, line 0: [(0, 0), (1, nan)] is not a list of finite points (x, y).",
+        ),
+        (
+            lambda: one_line([(0, 0, 1)], "guide"),
+            "n 1, line 0: [(0, 0, 1)] is not a list of finite points (x, y).",
+        ),
+        (
+            lambda: one_line([0, 1], "guide"),
+            "n 1, line 0: [0, 1] is not a list of finite points (x, y).",
+        ),
+        (
+            lambda: figure(
+                {"on": [False, True]},
+                lambda on: State([], "", image=np.zeros((4, 3 + on, 3))),
+                (4, 3),
+            ),
+            "on on: image has (height, width, channels) (4, 4, 3); image_size asks for "
+            "(4, 3, 3).",
+        ),
+        (
+            lambda: figure(image=np.full((40, 60, 3), np.nan)),
+            "image has a value that is not finite.",
+        ),
+        (
+            lambda: figure(play="time"),
+            "play is 'time'; the sliders are size (px), ratio.",
+        ),
+        (
+            lambda: figure({"on": [True, False]}, play="on"),
+            "play is 'on', a check box: there is nothing to play.",
+        ),
+        (
+            lambda: figure({"n": [1]}, play="n"),
+            "play is 'n', a slider of one value: there is nothing to play.",
+        ),
+        (
+            lambda: figure({"on": [False, True]}, start={"on": 2}),
+            "start has 'on': 2; the sliders are {'on': ['off', 'on']}.",
+        ),
+        (
+            lambda: figure(names={"gt": "A", "B": "B"}),
+            f"names has 'B', none of {KEYS}.",
+        ),
+        (
+            lambda: plot_area((1, 1), (0, 1)),
+            "xlim is (1, 1): give two finite numbers, low < high.",
+        ),
+        (
+            lambda: plot_area((1,), (0, 1)),
+            "xlim is (1,): give two finite numbers, low < high.",
+        ),
+        (
+            lambda: plot_area((0, 1), (0, float("inf"))),
+            "ylim is (0, inf): give two finite numbers, low < high.",
+        ),
+        (
+            lambda: plot_area((0, 1), (0, 1), log_x=True),
+            "xlim is (0, 1): a logarithmic axis begins above 0.",
+        ),
+        (
+            lambda: plot_area((0, 1), (0, 1), size=(149, 300)),
+            "size is (149, 300): give (height, width), at least (150, 150).",
+        ),
+        (
+            lambda: AREA.points([0, 4.5], [0, 0]),
+            "xs has 4.5, the axes go from 0 to 4: leave out what lies outside, or "
+            "widen the axes.",
+        ),
+        (
+            lambda: AREA.points(1, float("nan")),
+            "ys has nan, the axes go from -1 to 1: leave out what lies outside, or "
+            "widen the axes.",
+        ),
+        (
+            lambda: AREA.points([1, 2, 3], [0, 1]),
+            "xs has 3 values and ys has 2; give as many, or one for all.",
+        ),
+    ],
+)
+def test_messages(make, message):
+    with pytest.raises(BoxError, match=re.escape(message) + "$"):
+        make()
+
+
+def test_pictures_count_before_all_states_are_made():
+    calls = itertools.count()
+
+    def show(n):
+        next(calls)
+        return State([], "", image=noise(seed=n))
+
+    with pytest.raises(BoxError, match=r"more than 300 KB .* 'n' .* values, 100: "):
+        figure({"n": range(100)}, show, (300, 400))
+    assert next(calls) < 6
+
+
 def test_a_heavy_figure_is_refused_before_all_states_are_made():
     calls = itertools.count()
 
@@ -284,12 +584,14 @@ def test_the_script_comes_with_the_package_and_is_small():
         importlib.resources.files("rpn_lib").joinpath("explore.js").read_text("utf-8")
     )
     served = figure().html.split("<script>")[1].removesuffix("</script>")
-    assert len(served.encode()) < 8000
+    assert len(served.encode()) < 10_000
     assert "</" not in source  # would end the script, or confuse a reader of HTML
     assert source.startswith("// <rpn-explorer")
-    assert served.startswith("(function () {")
+    assert served.startswith("(function (){")
     assert served.endswith("})();")
-    # Nothing but comments and indentation is gone.
-    code = [line.strip() for line in source.splitlines()]
-    code = [line for line in code if not line.startswith("//")]
-    assert served.splitlines() == code
+    # Nothing but comments and white space is gone, and that not from the texts.
+    code = re.sub(r"^ *//.*| // .*", "", source, flags=re.MULTILINE)
+    assert re.sub(r"\s", "", served) == re.sub(r"\s", "", code)
+    texts = re.findall(r"'[^'\n]*'|`[^`\n]*`", code.replace("\n", "\n\n"))
+    assert len(texts) > 100
+    assert [text for text in texts if text not in served] == []

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rpn_lib.draw import STYLES
-from rpn_lib.explore import Box, State, explore
+from rpn_lib.explore import Box, Line, State, explore
 
 SLIDERS = {"size (px)": [16, 64, 200], "aspect ratio": [0.5, 2.0], "kind": ["a", "b"]}
 TRUTH = Box((40, 30, 120, 90), "gt", 'it\'s <true> & "quoted"')
@@ -114,7 +114,8 @@ def test_pointing_and_stepping_to_a_box_shows_its_corners(figure, write, open_pa
     detail = page.locator(".detail")
     assert detail.text_content().startswith("Point at a box")
     truth = f"true box, {TRUTH.label}: (40, 30, 120, 90)"
-    anchor = "anchor, 64: (57.4, 14.7, 102.6, 105.3)"
+    # 45.25 x 60 of 80 x 60 + 45.25 x 90.51 - 45.25 x 60 square pixels
+    anchor = "anchor, 64: (57.4, 14.7, 102.6, 105.3); best IoU with a true box 0.439"
     page.mouse.move(*middle(page.locator(".hit").nth(1)))  # inside both: the smaller
     assert detail.text_content() == anchor
     page.mouse.move(1, 1)
@@ -126,6 +127,8 @@ def test_pointing_and_stepping_to_a_box_shows_its_corners(figure, write, open_pa
     assert detail.text_content() == anchor
     page.keyboard.press("ArrowRight")  # no more boxes
     assert detail.text_content() == anchor
+    page.keyboard.press("Tab")
+    assert page.locator("a:focus").text_content() == "Link to this view"
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.tagName") == "BODY"
     assert page.locator(".hit title").all_text_contents() == [truth, anchor]
@@ -251,7 +254,7 @@ def contrast(page, inside):
 )
 def test_text_is_legible_in_light_and_dark(figure, write, open_page, scheme, style):
     page = open_page(write(figure.html, style), color_scheme=scheme)
-    for inside in (".title", "label", "output", ".sentence", ".detail"):
+    for inside in (".title", "label", "output", ".sentence", ".detail", "a"):
         assert contrast(page, inside) > 7
 
 
@@ -275,5 +278,252 @@ def test_print_shows_values_but_no_controls(figure, write, open_page):
     page = open_page(write(figure.html))
     page.emulate_media(media="print")
     assert not page.locator("input").first.is_visible()
+    assert not page.get_by_text("Link to this view").is_visible()
     assert page.locator("output").first.is_visible()
     assert page.locator(".sentence").is_visible()
+
+
+STEPS = range(4)
+PICTURES = [torch.full((3, 40, 60), 0.25 * i) for i in range(3)] + [None]
+
+
+def replay(lines, step):
+    boxes = [TRUTH._replace(xyxy=(10, 10, 30, 30)), Box((step, 10, 30, 30))]
+    drawn = [
+        Line([(0, 0), (20.5, step), (60, 40)], "curve 1", "path"),
+        Line([(step, 20)], "guide", "dot"),
+        Line([(0, step), (60, step)], "guide"),
+    ]
+    return State(boxes, f"Step {step}.", drawn if lines else [], PICTURES[step])
+
+
+@pytest.fixture(scope="module")
+def film():
+    return explore(
+        {"lines": [False, True], "step": STEPS},
+        replay,
+        (40, 60),
+        alt="A box that grows.",
+        image=torch.zeros(3, 40, 60),
+        play="step",
+        names={"curve 1": "its path"},
+    )
+
+
+def check_film(explorer, film, lines, step):
+    state = film.states[lines, step]
+    assert explorer.locator(".sentence").text_content() == state.text
+    shown = explorer.locator("output").all_text_contents()
+    assert shown == ["on" if lines else "off", f"{step}"]
+    assert explorer.get_by_label("lines").is_checked() == lines
+    assert explorer.get_by_label("step", exact=True).input_value() == f"{step}"
+    paths = explorer.locator(".lines path:not(.under)").all()
+    assert len(paths) == len(state.lines)
+    for path, line in zip(paths, state.lines):
+        numbers = [float(v) for v in re.split("[Mh,]", path.get_attribute("d")) if v]
+        flat = [v for point in line.points for v in point]
+        assert numbers == pytest.approx(flat + [0.01] * (len(flat) == 2), abs=0.0501)
+        assert path.get_attribute("stroke") == STYLES[line.style].color
+    labels = [mark.label for mark in (*state.boxes, *state.lines) if mark.label]
+    assert explorer.locator(".label").all_text_contents() == labels
+    assert explorer.locator("image:visible").count() == 1
+    # The first of the three pictures is that of the figure, and of step 0 too.
+    visible = explorer.locator("image").evaluate_all(
+        "nodes => nodes.map((node) => node.style.display === '')"
+    )
+    assert visible == [n == (step if step < 3 else 0) for n in range(3)]
+
+
+def test_a_check_box_lines_and_pictures_in_every_state(film, write, open_page):
+    page = open_page(write(film.html))
+    check_film(page, film, False, 0)
+    lines, step = page.get_by_label("lines"), page.get_by_label("step", exact=True)
+    for number in STEPS:
+        for way in (
+            lambda: lines.press("Space"),
+            lambda: page.get_by_text("lines", exact=True).click(),
+        ):
+            check_film(page, film, lines.is_checked(), number)
+            way()
+        check_film(page, film, False, number)
+        step.press("ArrowRight")
+    lines.click()
+    check_film(page, film, True, 3)
+    assert page.locator(".legend > span").all_text_contents() == [
+        "true box",
+        "anchor",
+        "its path",
+    ]
+    tree = page.locator("body").aria_snapshot()
+    assert 'checkbox "lines" [checked]' in tree
+    assert 'button "Play step"' in tree
+
+
+def test_a_check_box_that_is_on_at_first(write, open_page):
+    figure = explore(
+        {"on": [True, False]}, lambda on: State([], f"{on}"), (9, 9), alt="x"
+    )
+    page = open_page(write(figure.html))
+    box, sentence = page.get_by_role("checkbox"), page.locator(".sentence")
+    assert (box.is_checked(), sentence.text_content()) == (True, "True")
+    box.uncheck()
+    assert sentence.text_content() == "False"
+
+
+@pytest.fixture
+def open_film(film, write, open_page):
+    """The page, with a clock that only the test moves on."""
+
+    def open_it(**options):
+        page = open_page(write(film.html), **options)
+        page.clock.install()
+        page.reload()
+        page.clock.pause_at(page.evaluate("Date.now()") + 10_000)
+        return page, page.get_by_role("button")
+
+    return open_it
+
+
+@pytest.mark.parametrize("way", ["mouse", "Enter", "Space"])
+def test_the_button_plays_to_the_end(film, open_film, way):
+    page, button = open_film()
+    press = button.click if way == "mouse" else lambda: button.press(way)
+    live = page.locator(".sentence")
+    page.clock.run_for(60_000)
+    check_film(page, film, False, 0)  # nothing moves of itself
+    assert button.get_attribute("aria-pressed") == "false"
+    press()
+    for step in (1, 2):
+        check_film(page, film, False, step)
+        assert button.get_attribute("aria-pressed") == "true"
+        assert live.get_attribute("aria-live") == "off"
+        page.clock.run_for(1000)
+    check_film(page, film, False, 3)
+    assert button.get_attribute("aria-pressed") == "false"
+    assert live.get_attribute("aria-live") == "polite"
+    page.clock.run_for(60_000)
+    check_film(page, film, False, 3)
+    press()  # from the start again
+    check_film(page, film, False, 0)
+    press()  # pause
+    page.clock.run_for(60_000)
+    check_film(page, film, False, 0)
+    assert button.get_attribute("aria-pressed") == "false"
+
+
+def test_the_reader_takes_over_from_the_button(film, open_film):
+    page, button = open_film()
+    button.click()
+    page.get_by_label("lines").check()
+    assert button.get_attribute("aria-pressed") == "false"
+    page.clock.run_for(60_000)
+    check_film(page, film, True, 1)
+
+
+def test_where_less_motion_is_wanted_the_button_makes_one_step(film, open_film):
+    page, button = open_film(reduced_motion="reduce")
+    for step in (1, 2, 3, 0):
+        button.click()
+        page.clock.run_for(60_000)
+        check_film(page, film, False, step)
+        assert button.get_attribute("aria-pressed") == "false"
+
+
+def test_a_figure_taken_off_the_page_stops(film, open_film):
+    page, button = open_film()
+    button.click()
+    page.evaluate("kept = document.querySelector('rpn-explorer'); kept.remove()")
+    page.clock.run_for(60_000)
+    page.evaluate("document.body.append(kept)")
+    assert button.get_attribute("aria-pressed") == "false"
+    page.clock.run_for(60_000)
+    check_film(page, film, False, 2)
+
+
+def test_a_link_carries_the_positions(figure, film, write, open_page):
+    path = write(figure.html + "<p style='height: 2000px'></p>" + film.html)
+    page = open_page(path)
+    explorer = page.locator("rpn-explorer").nth(1)
+    link = explorer.get_by_text("Link to this view")
+    assert link.get_attribute("href") == "#rpn-2-0-0"
+    explorer.get_by_label("lines").check()
+    explorer.get_by_label("step", exact=True).press("End")
+    assert link.get_attribute("href") == "#rpn-2-1-3"
+    link.press("Enter")
+    assert page.url == f"{path.as_uri()}#rpn-2-1-3"
+    check_film(explorer, film, True, 3)
+
+    other = open_page(path)
+    other.goto("about:blank")
+    other.goto(page.url)
+    check_film(other.locator("rpn-explorer").nth(1), film, True, 3)
+    check(other.locator("rpn-explorer").nth(0), figure, (64, 0.5, "a"))
+    assert 0 <= other.locator("rpn-explorer").nth(1).bounding_box()["y"] < 600
+    other.goto(f"{path.as_uri()}#rpn-1-2-1-1")  # on the same page
+    other.wait_for_function("scrollY < 600")
+    check(other.locator("rpn-explorer").nth(0), figure, (200, 2, "b"))
+    check_film(other.locator("rpn-explorer").nth(1), film, True, 3)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["#rpn", "#rpn-1", "#rpn-1-0-9", "#rpn-1-x-1", "#rpn-3-1-1", "#rpn-0-1-1"],
+)
+def test_a_link_that_leads_nowhere_changes_nothing(film, write, open_page, address):
+    path = write(film.html)
+    page = open_page(path)
+    page.goto("about:blank")
+    page.goto(path.as_uri() + address)
+    check_film(page, film, False, 0)
+
+
+def test_in_jupyter_there_is_no_link(film, write, open_page):
+    lab = '<script id="jupyter-config-data" type="application/json">{}</script>'
+    path = write(lab + film.html)
+    page = open_page(path)
+    page.goto("about:blank")
+    page.goto(f"{path.as_uri()}#rpn-1-1-3")
+    check_film(page, film, False, 0)
+    assert page.get_by_text("Link to this view").count() == 0
+
+
+def test_in_a_sandboxed_frame_all_but_the_link_works(film, write, open_page):
+    content = film.html.replace("&", "&amp;").replace('"', "&quot;")
+    path = write(f'<iframe sandbox="allow-scripts" srcdoc="{content}"></iframe>')
+    frame = open_page(path).frame_locator("iframe")
+    check_film(frame, film, False, 0)
+    frame.get_by_label("lines").check()
+    check_film(frame, film, True, 0)
+    frame.get_by_role("button").press("Enter")
+    check_film(frame, film, True, 1)
+    assert frame.get_by_text("Link to this view").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_the_controls_of_a_film(film, write, open_page, scheme):
+    page = open_page(write(film.html), width=320, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    for control in page.locator("input, button").all():
+        box = control.bounding_box()
+        assert min(box["width"], box["height"]) >= 24
+    assert page.get_by_label("step", exact=True).bounding_box()["width"] >= 100
+    assert contrast(page, "button") > 7
+    page.emulate_media(media="print")
+    assert not page.get_by_role("button").is_visible()
+    assert page.locator("output").first.is_visible()
+
+
+def test_labels_at_the_border_are_seen_whole(write, open_page):
+    lines = [
+        Line([(0, 0), corner], "guide", "a label") for corner in ((60, 0), (60, 40))
+    ]
+    figure = explore(
+        {"n": [1]}, lambda n: State([], "", lines), (40, 60), alt="x", margin=0
+    )
+    page = open_page(write(figure.html), width=360)
+    stage = page.locator(".stage").bounding_box()
+    for label in page.locator(".label").all():
+        box = label.bounding_box()
+        assert box["x"] + box["width"] <= stage["x"] + stage["width"] + 1
+        assert box["y"] >= stage["y"] - 1
+        assert box["y"] + box["height"] <= stage["y"] + stage["height"] + 1
