@@ -22,8 +22,9 @@ def objectness_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         scores: `(M, 2)`: background, object.
-        labels: `(M,)`, int64: 0 background, above 0 object of any class. No ignored
-            anchors.
+        labels: `(M,)`, int64: 0 background, above 0 object of any class. Leave out
+            ignored anchors, label -1: they would count as background. (To look for
+            them here would make a GPU wait in every step.)
 
     Returns:
         a scalar; 0, with a gradient of 0, where M is 0.
@@ -79,7 +80,8 @@ class RPNLoss(nn.Module):
 
     - `"positives"`: each by what it sums over, the anchors sampled and those of them
       that are objects. Both losses are means.
-    - `"sampled"`: both by the number of anchors sampled (torchvision, detectron2).
+    - `"sampled"`: both by the number of anchors sampled (torchvision; detectron2, too,
+      but it counts 256 for an image that has fewer).
     - `"paper"`: objectness by the number sampled, N_cls, boxes by the number of cells
       of the feature maps, N_reg. With 256 and about 2,400 the paper's `lambda_` of 10
       gives both about the same weight.

@@ -2,8 +2,9 @@
 
 An anchor is an object (label 1, or the class) where its IoU with a true box reaches the
 upper threshold, background (0) where its IoU with every true box is below the lower
-one, and ignored (-1) in between. So that no object is left without an anchor, the best
-anchor of each true box is an object too (Faster R-CNN, section 3.1.2).
+one, and ignored (-1) in between. Many objects have no anchor that reaches the upper
+threshold; so the best anchor of each true box is an object too (Faster R-CNN, section
+3.1.2).
 
 Dimension letters: N anchors; G true boxes.
 """
