@@ -10,6 +10,7 @@ Dimension letters: H, W height and width of an image; G true boxes of an image.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from xml.etree.ElementTree import Element, ParseError
@@ -370,6 +371,32 @@ def _number(element: Element, key: str, where: object) -> float:
     except (TypeError, ValueError) as error:
         found = "missing" if text is None else f"{text!r}, which is no number"
         raise DataError(f"{where}: {key} is {found}.") from error
+
+
+def example_photo() -> tuple[Tensor, dict[str, tuple[int, int, int, int]]]:
+    """The photograph of the book, Rear Admiral Grace Hopper, and seven true boxes.
+
+    The picture is in the public domain and comes with matplotlib; the boxes were read
+    off it by hand.
+
+    Returns:
+        `(3, 600, 512)`, uint8, and for each object its name and box, xyxy, pixels.
+
+    >>> photo, objects = example_photo()
+    >>> tuple(photo.shape), objects["cap"]
+    ((3, 600, 512), (148, 22, 372, 182))
+    """
+    sample_data = files("matplotlib") / "mpl-data" / "sample_data"
+    photo = read_image(Path(str(sample_data / "grace_hopper.jpg")))
+    return photo, {
+        "cap": (148, 22, 372, 182),
+        "face": (155, 130, 377, 335),
+        "glasses": (178, 168, 358, 232),
+        "name tag": (78, 484, 168, 518),
+        "ribbons": (322, 487, 453, 527),
+        "button": (232, 576, 260, 600),
+        "star": (46, 56, 88, 117),
+    }
 
 
 class InMemory(Dataset[Sample]):

@@ -2,6 +2,7 @@
 
     python tests/notebook_tools.py execute        # those whose code or library changed
     python tests/notebook_tools.py execute --all
+    python tests/notebook_tools.py execute notebooks/01_boxes.ipynb
     python tests/notebook_tools.py lint
 
 A notebook is committed with its outputs. Its metadata holds a digest of its code cells
@@ -208,13 +209,15 @@ def main():
     parser.add_argument(
         "--all", action="store_true", help="also those that are not stale"
     )
+    parser.add_argument("files", nargs="*", type=Path, help="only these notebooks")
     options = parser.parse_args()
     problems = []
-    for path in NOTEBOOKS:
+    for path in options.files or NOTEBOOKS:
         if options.task == "lint":
             problems += lint(path)
         elif (
             options.all
+            or options.files
             or is_stale(read(path))
             or None in [cell.execution_count for cell in code_cells(read(path))]
         ):

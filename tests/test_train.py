@@ -15,6 +15,7 @@ from rpn_lib.train import (
     propose,
     small_rpn,
     train,
+    trained_rpn,
 )
 
 
@@ -119,3 +120,10 @@ def test_the_command_without_arguments_finds_the_shapes(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "100 validation images, 100 proposals each" in printed
     assert float(re.search(r"recall at IoU 0.5 (\d\.\d+)", printed)[1]) >= 0.95
+
+
+def test_the_weights_that_come_with_the_library_are_of_a_trained_network():
+    proposals, gt_boxes = propose(trained_rpn(), ShapesDataset(length=100, seed=1))
+    result = recall(proposals, gt_boxes, k=100)
+    assert result.at(0.5) > 0.97
+    assert result.average > 0.65
