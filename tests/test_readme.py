@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXTS = [ROOT / "README.md"]
+TEXTS = [ROOT / "README.md", ROOT / "book" / "faq.md", ROOT / "book" / "torchvision.md"]
 
 
 def python_blocks(path):
@@ -17,9 +17,12 @@ def python_blocks(path):
 def test_code_runs(path):
     blocks = python_blocks(path)
     assert blocks
-    for block in blocks:
-        names = {}
+    names = {}
+    for block in blocks:  # a block may use what an earlier one made
         exec(block, names)
+    if path.name == "torchvision.md":
+        assert sum(names["losses"].values()).isfinite()
+    else:
         assert names["loss"].isfinite()
         assert names["boxes"].shape[1] == 4
 
