@@ -405,6 +405,14 @@ def test_each_of_several_regions_is_ignored_from_exactly_the_share_on():
         assert found.labels.tolist() == labels
 
 
+def test_an_anchor_that_may_not_be_labelled_fills_no_quota():
+    """It ties with the best one, and still does not count among the two asked for."""
+    anchors = torch.tensor([[0.0, 0, 10, 8], [0, 0, 10, 8], [0, 5, 10, 15]])
+    valid = torch.tensor([True, False, True])
+    matches = match_anchors(anchors, TRUE, valid=valid, min_num_positives=2)
+    assert matches.labels.tolist() == [1, -1, 1]
+
+
 # Sampling
 
 
