@@ -395,6 +395,16 @@ def test_arguments_are_not_changed(grid):
     assert torch.equal(gt_boxes, before[1])
 
 
+def test_each_of_several_regions_is_ignored_from_exactly_the_share_on():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    regions = torch.tensor([[0.0, 0, 5, 10], [20, 0, 30, 10]])  # a half, all, none
+    for fraction, labels in ((0.5, [-1, -1, 0]), (0.51, [0, -1, 0]), (1, [0, -1, 0])):
+        found = match_anchors(
+            anchors, torch.zeros(0, 4), ignore_boxes=regions, ignore_fraction=fraction
+        )
+        assert found.labels.tolist() == labels
+
+
 # Sampling
 
 
