@@ -45,7 +45,8 @@ def check_function(
     """Compare a function that the reader wrote with the library's, case by case.
 
     Args:
-        answer: the reader's function.
+        answer: the reader's function; it may change the tensors that it is given, which
+            are copies.
         reference: the function that is right.
         cases: arguments of each call, the simplest first.
         tolerance: how far a number may be off.
@@ -60,7 +61,7 @@ def check_function(
         name = getattr(answer, "__name__", repr(answer))
         call = f"{name}({', '.join(map(_short, case))})"
         try:
-            result = answer(*case)
+            result = answer(*map(_copy, case))
         except Exception as error:
             return f"{NOT_YET}{call} raises {type(error).__name__}: {error}"
         if result is None:
@@ -69,6 +70,10 @@ def check_function(
         if problem:
             return f"{NOT_YET}{call}: {problem}"
     return SOLVED
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _short(value: Any) -> str:

@@ -55,3 +55,13 @@ def wrong_for_tensors(x):
 def test_check_function(answer, verdict):
     cases = [(1,), (torch.tensor([1.0, 2.0]),)]
     assert check_function(answer, right, cases) == verdict
+
+
+def right_in_place(x):
+    return x.mul_(2)
+
+
+def test_an_answer_that_changes_its_arguments_is_judged_by_what_it_returns():
+    x = torch.tensor([1.0, 2.0])
+    assert check_function(right_in_place, right, [(x,)]) == "Correct."
+    assert x.tolist() == [1, 2]
