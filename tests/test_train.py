@@ -2,6 +2,8 @@
 
 import re
 
+import nbclient
+import nbformat
 import pytest
 import torch
 from test_data import CELL, annotate, folder  # noqa: F401
@@ -127,3 +129,11 @@ def test_the_weights_that_come_with_the_library_are_of_a_trained_network():
     result = recall(proposals, gt_boxes, k=100)
     assert result.at(0.5) > 0.97
     assert result.average > 0.65
+
+
+def test_a_notebook_imports_it_without_a_word():
+    """`tqdm.auto` warns in every notebook of an environment without ipywidgets."""
+    cell = nbformat.v4.new_code_cell("import rpn_lib.train")
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    assert cell.outputs == []
