@@ -21,6 +21,8 @@ import warnings
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import torch
 from PIL import Image, ImageColor
 
 from rpn_lib.draw import COLORS, STYLES
@@ -113,15 +115,18 @@ def _with_palette(png, colors=96):
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     found = picture.quantize(colors, dither=Image.Dither.NONE).getpalette("RGB")
     lines = {style.color for style in STYLES.values()} | {*COLORS, "#ffffff"}
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(
-        [*found, *(v for color in sorted(lines) for v in ImageColor.getrgb(color))]
-    )
-    small = io.BytesIO()
-    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(
-        small, "PNG", optimize=True
-    )
-    return small.getvalue()
+    fixed = [v for color in sorted(lines) for v in ImageColor.getrgb(color)]
+    palette = torch.tensor([*found, *fixed]).reshape(-1, 3)
+    # Image.quantize looks the nearest colour up in a coarse table: white becomes grey.
+    pixels = torch.from_numpy(np.array(picture)).flatten(0, 1)
+    seen, which = pixels.unique(dim=0, return_inverse=True)
+    nearest = torch.cdist(seen.double(), palette.double()).argmin(dim=1)
+    chosen = nearest.to(torch.uint8)[which].reshape(picture.height, picture.width)
+    small = Image.fromarray(chosen.numpy())
+    small.putpalette(palette.flatten().tolist())
+    file = io.BytesIO()
+    small.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _refresh_lead_picture(notebook):
