@@ -60,7 +60,7 @@ def check_function(
         name = getattr(answer, "__name__", repr(answer))
         call = f"{name}({', '.join(map(_short, case))})"
         try:
-            result = answer(*case)
+            result = answer(*map(_copy, case))  # it may write into them
         except Exception as error:
             return f"{NOT_YET}{call} raises {type(error).__name__}: {error}"
         if result is None:
@@ -69,6 +69,10 @@ def check_function(
         if problem:
             return f"{NOT_YET}{call}: {problem}"
     return SOLVED
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _short(value: Any) -> str:

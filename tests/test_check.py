@@ -55,3 +55,10 @@ def wrong_for_tensors(x):
 def test_check_function(answer, verdict):
     cases = [(1,), (torch.tensor([1.0, 2.0]),)]
     assert check_function(answer, right, cases) == verdict
+
+
+def test_an_answer_that_writes_into_its_arguments_does_not_spoil_the_cases():
+    case = (torch.zeros(2), torch.ones(2))
+    answer, reference = torch.Tensor.add_, torch.Tensor.add
+    assert check_function(answer, reference, [case]) == "Correct."
+    assert case[0].tolist() == [0, 0]
