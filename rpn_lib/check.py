@@ -77,11 +77,13 @@ def _copy(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return (
-            str(value.tolist()) if value.numel() < 9 else f"tensor {tuple(value.shape)}"
-        )
-    return repr(value)
+    if not isinstance(value, Tensor):
+        return repr(value)
+    if value.numel() >= 9:
+        return f"tensor {tuple(value.shape)}"
+    if value.is_floating_point():  # 0.3 in float32 would read 0.30000001192092896
+        value = value.double().round(decimals=4)
+    return str(value.tolist())
 
 
 def _difference(answer: Any, expected: Any, tolerance: float, reveal: bool) -> str:

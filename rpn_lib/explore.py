@@ -23,7 +23,7 @@ import matplotlib.style
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageColor
 from torch import Tensor
 
 from rpn_lib.boxes import BoxError, box_iou
@@ -574,13 +574,33 @@ def _draw(
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     picture = Image.open(buffer).convert("RGB")
+    keep = sorted({"#ffffff", *(STYLES[name].color for name in styles)})
     for colours in (256, 128, 64, 32, 16, 8):
         buffer = io.BytesIO()
-        reduced = picture.quantize(colours, dither=Image.Dither.NONE)
-        reduced.save(buffer, "png", optimize=True)
+        _reduce(picture, colours, keep).save(buffer, "png", optimize=True)
         if buffer.tell() <= _MAX_PNG:
             break
     return buffer.getvalue()
+
+
+def _reduce(picture: Image.Image, colours: int, keep: Sequence[str]) -> Image.Image:
+    """The picture in few colours, and those to keep: thin lines have too few pixels to
+    win a colour of their own, and would take one of the photograph behind them."""
+    reduced = picture.quantize(max(2, colours - len(keep)), dither=Image.Dither.NONE)
+    pixels = np.asarray(picture, dtype=np.int32)
+    off = ((pixels - np.asarray(reduced.convert("RGB"))) ** 2).sum(axis=2)
+    which = np.array(reduced)
+    first = int(which.max()) + 1
+    palette = (reduced.getpalette() or [])[: 3 * first]
+    for number, colour in enumerate(keep, start=first):
+        rgb = ImageColor.getrgb(colour)[:3]
+        distance = ((pixels - np.array(rgb)) ** 2).sum(axis=2)
+        which[distance < off] = number
+        off = np.minimum(off, distance)
+        palette += rgb
+    result = Image.fromarray(which)
+    result.putpalette(palette)
+    return result
 
 
 def _script() -> str:

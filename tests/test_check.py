@@ -65,3 +65,12 @@ def test_an_answer_that_changes_its_arguments_is_judged_by_what_it_returns():
     x = torch.tensor([1.0, 2.0])
     assert check_function(right_in_place, right, [(x,)]) == "Correct."
     assert x.tolist() == [1, 2]
+
+
+def test_numbers_of_a_call_are_short_and_keep_their_type():
+    def no_answer(*arguments):
+        return None
+
+    case = (torch.tensor([0.3, 1.0]), torch.tensor([2]), torch.tensor([True]))
+    verdict = check_function(no_answer, right, [case])
+    assert verdict == "Not yet: no_answer([0.3, 1.0], [2], [True]) returns None."

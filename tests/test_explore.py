@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
-from PIL import Image
+from PIL import Image, ImageColor
 
 from rpn_lib.boxes import BoxError
 from rpn_lib.draw import STYLES
@@ -344,6 +344,17 @@ def test_pictures_of_any_kind_are_embedded_alike():
     # The smaller of the two.
     assert grey["images"][0].startswith("data:image/png;base64,")
     assert spec_of(figure())["images"] == [""]
+
+
+def test_the_picture_without_scripts_keeps_the_colours_of_boxes_over_a_photograph():
+    """The legend says orange; the nearest colour of the photograph may be yellow."""
+    boxes = [Box((50, 50, 350, 250), "kept"), Box((70, 70, 330, 230), "gt")]
+    photo = noise() // np.array([1, 1, 4], dtype=np.uint8)
+    explorer = figure({"n": [1]}, lambda n: State(boxes, ""), (300, 400), image=photo)
+    pixels = np.asarray(Image.open(io.BytesIO(explorer.png)).convert("RGB"))
+    for name in ("kept", "gt"):
+        colour = ImageColor.getrgb(STYLES[name].color)
+        assert (pixels == colour).all(axis=2).sum() > 400  # a box is 700 pixels round
 
 
 def test_the_picture_without_scripts_is_small_even_over_a_photograph():
