@@ -47,7 +47,8 @@ def check_function(
     Args:
         answer: the reader's function.
         reference: the function that is right.
-        cases: arguments of each call, the simplest first.
+        cases: arguments of each call, the simplest first. The answer gets copies, so
+            that one which works in place spoils neither the case nor the notebook.
         tolerance: how far a number may be off.
 
     Returns:
@@ -60,7 +61,7 @@ def check_function(
         name = getattr(answer, "__name__", repr(answer))
         call = f"{name}({', '.join(map(_short, case))})"
         try:
-            result = answer(*case)
+            result = answer(*map(_copy, case))
         except Exception as error:
             return f"{NOT_YET}{call} raises {type(error).__name__}: {error}"
         if result is None:
@@ -69,6 +70,14 @@ def check_function(
         if problem:
             return f"{NOT_YET}{call}: {problem}"
     return SOLVED
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value if value.requires_grad else value.clone()
+    if type(value) in (list, tuple):
+        return type(value)(map(_copy, value))
+    return value
 
 
 def _short(value: Any) -> str:

@@ -55,3 +55,15 @@ def wrong_for_tensors(x):
 def test_check_function(answer, verdict):
     cases = [(1,), (torch.tensor([1.0, 2.0]),)]
     assert check_function(answer, right, cases) == verdict
+
+
+def test_check_function_gives_copies_to_an_answer_that_works_in_place():
+    def double(x, more):
+        more[0] *= 0
+        x *= 2
+        return x
+
+    x, more = torch.tensor([1.0, 2.0]), [torch.tensor([3.0])]
+    assert check_function(double, lambda x, more: 2 * x, [(x, more)]) == "Correct."
+    assert x.tolist() == [1, 2]
+    assert more[0].tolist() == [3]
