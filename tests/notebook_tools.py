@@ -21,7 +21,9 @@ import warnings
 from pathlib import Path
 
 import nbformat
-from PIL import Image
+from PIL import Image, ImageColor
+
+from rpn_lib.draw import COLORS, STYLES
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -96,14 +98,30 @@ def _tidy(outputs):
             last.text += output.text
             continue
         if "image/png" in output.get("data", {}):
-            picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
-            small = io.BytesIO()
-            picture.convert("RGB").quantize(96, dither=Image.Dither.NONE).save(
-                small, "PNG", optimize=True
-            )
-            output.data["image/png"] = base64.b64encode(small.getvalue()).decode()
+            png = base64.b64decode(output.data["image/png"])
+            output.data["image/png"] = base64.b64encode(_with_palette(png)).decode()
         tidy.append(output)
     return tidy
+
+
+def _with_palette(png, colors=96):
+    """The picture in few colours, those of the boxes and curves among them.
+
+    Lines are thin: a palette made of the picture alone would give them the nearest
+    colour of a photograph.
+    """
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    found = picture.quantize(colors, dither=Image.Dither.NONE).getpalette("RGB")
+    lines = {style.color for style in STYLES.values()} | {*COLORS, "#ffffff"}
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(
+        [*found, *(v for color in sorted(lines) for v in ImageColor.getrgb(color))]
+    )
+    small = io.BytesIO()
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(
+        small, "PNG", optimize=True
+    )
+    return small.getvalue()
 
 
 def _refresh_lead_picture(notebook):
