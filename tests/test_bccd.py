@@ -8,7 +8,9 @@ import torch
 from torchvision.transforms import v2
 
 from rpn_lib.data import DataError, InMemory, VOCFolder
+from rpn_lib.download import DIGEST, content_digest
 from rpn_lib.evaluate import recall
+from rpn_lib.folders import check_folder
 from rpn_lib.train import propose, small_rpn, train
 
 
@@ -71,3 +73,13 @@ def test_an_rpn_learns_to_find_cells(bccd):
     result = recall(*propose(rpn, val_set), k=100)
     assert result.at(0.5) >= 0.95
     assert result.average >= 0.62
+
+
+def test_its_content_has_the_digest_that_downloads_are_compared_with(bccd):
+    assert content_digest(bccd) == DIGEST
+
+
+def test_the_check_finds_its_two_broken_boxes_and_nothing_else(bccd):
+    problems, summary = check_folder(bccd, [*SPLITS])
+    assert summary == "364 images, 4,886 boxes."
+    assert [problem.reason for problem in problems] == ["The width is zero."] * 2
