@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from rpn_lib.boxes import BoxError, box_iou
@@ -506,6 +507,7 @@ def coverage_figure(coverage: Coverage, shapes: Tensor) -> Figure:
         xscale="log", yscale="log", xlabel="width, pixels", ylabel="height, pixels"
     )
     for axis in (left.xaxis, left.yaxis):
+        axis.set_major_locator(LogLocator(base=2, numticks=12))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("")
     left.grid(alpha=0.3)

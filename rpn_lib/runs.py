@@ -92,10 +92,9 @@ class Data:
         split = settings["train_split"]
         train_folder = self.open(split)
         val_folder = self.open(settings["val_split"], train_folder.classes)
-        for folder in (train_folder, val_folder):
-            for line in folder.dropped:
-                if distributed.rank() == 0:
-                    print(f"dropped: {line}", file=sys.stderr)
+        for line in dict.fromkeys(train_folder.dropped + val_folder.dropped):
+            if distributed.rank() == 0:
+                print(f"dropped: {line}", file=sys.stderr)
         self.classes = train_folder.classes
         self.side = settings["side"] or choose_side(train_folder.records)
         fitted = [fit_record(record, self.side) for record in train_folder.records]

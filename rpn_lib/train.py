@@ -169,7 +169,7 @@ def train(
                 ]
                 with torch.autocast(device.type, dtype=low, enabled=amp):
                     losses = _losses(network, images, targets, names, device)
-                values = _mean([*losses.values(), asked["stop"]])
+                values = _mean([*losses.values()])
                 if not math.isfinite(sum(values)):
                     raise _not_finite("loss", step, names, lr, checkpoints)
                 optim.zero_grad()
@@ -193,17 +193,17 @@ def train(
                     row |= {**history[-1], "grad_norm": norm}
                     after_step(row | {"seconds": seconds, "waiting": waited})
                 bar.update()
+                stop = any(_mean([asked["stop"]]))  # all processes, or none
                 if step % per_epoch:
-                    if values[-1]:
+                    if stop or (save_every and step % save_every == 0):
                         save()
+                    if stop:
                         raise _interrupted(step, total_steps, checkpoints)
-                    if save_every and step % save_every == 0:
-                        save()
                 clock = time.perf_counter()
             if after_epoch is not None:
                 after_epoch(epoch, _mean_of(history[-per_epoch:]))
             save()
-            if asked["stop"] and step < total_steps:
+            if stop and step < total_steps:
                 raise _interrupted(step, total_steps, checkpoints)
     return history
 
