@@ -164,7 +164,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / "write-test", b"x")
-            (self.folder / "write-test").unlink()
+            (self.folder / "write-test").unlink(missing_ok=True)
         except OSError as error:
             raise TrainingError(
                 f"{self.folder} cannot be written ({error}); nothing would be saved. "

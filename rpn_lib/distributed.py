@@ -9,6 +9,7 @@ metrics are gathered so that each image counts once.
 Dimension letters: B images of a process; C channels; H, W rows and columns of a map.
 """
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -147,7 +148,12 @@ def parallel(rpn: nn.Module) -> nn.Module:
     share_batch_norm(rpn)
     if isinstance(rpn.loss, RPNLoss):
         rpn.loss = SharedLoss(rpn.loss)
-    wrapped = nn.parallel.DistributedDataParallel(rpn, broadcast_buffers=False)
+    # The buffers are the same anyway; the option's name differs between versions.
+    parameters = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    name = "forward_sync_buffers"
+    name = name if name in parameters else "broadcast_buffers"
+    options: dict[str, Any] = {name: False}
+    wrapped = nn.parallel.DistributedDataParallel(rpn, **options)
     wrapped.register_comm_hook(None, _timed_all_reduce)
     return wrapped
 
@@ -169,7 +175,7 @@ def _all_reduce(values: Tensor) -> None:
     SPENT["calls"] += 1
 
 
-def _timed_all_reduce(state: object, bucket: Any) -> Any:
+def _timed_all_reduce(state, bucket):  # type: ignore[no-untyped-def]
     """Average a bucket of gradients, as DDP does by itself, and note the time."""
     start = time.perf_counter()
     gradients = bucket.buffer().div_(world_size())
@@ -268,7 +274,8 @@ class SharedLoss(nn.Module):
     `RPNLoss` divides sums by numbers of its own batch: anchors sampled, objects among
     them, cells. Here each process multiplies by its number and divides by the mean of
     all, so that the mean over processes is the sum over all images divided by the
-    number of all images.
+    number of all images. In evaluation each process has images of its own, and nothing
+    is shared.
 
     Args:
         inner: the loss.
@@ -291,6 +298,8 @@ class SharedLoss(nn.Module):
         losses: dict[str, Tensor] = self.inner(
             scores, labels, predicted, targets, num_cells
         )
+        if not self.training:
+            return losses
         own = torch.tensor(
             [len(labels), len(targets), num_cells],
             dtype=torch.float64,

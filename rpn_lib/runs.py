@@ -340,6 +340,25 @@ def write_json(path: Path, content: object) -> None:
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
+def check_settings(settings: Settings) -> None:
+    """Find settings that cannot work before the data are read.
+
+    Raises:
+        BoxError, TrainingError: the first of them.
+    """
+    for name in ("epochs", "batch_size", "save_every", "eval_every", "shapes"):
+        value = settings.get(name)
+        if value is not None and value < 1:
+            raise TrainingError(f"{name}={value} must be 1 or more.")
+    if not 0 < settings["lr"] < math.inf:
+        raise TrainingError(f"lr={settings['lr']} must be a number above 0.")
+    if settings["side"] is not None:
+        Fit(settings["side"])
+    levels = 5 if settings["fpn"] else 1
+    sizes = settings["sizes"] or [32.0] * levels
+    build_rpn(settings["backbone"], fpn=settings["fpn"], sizes=sizes)
+
+
 def run_training(
     settings: Settings, out: Path, resume: bool = False, overwrite: bool = False
 ) -> Measured:
@@ -358,6 +377,7 @@ def run_training(
     Raises:
         DataError, BoxError, TrainingError, OSError: what a user can put right.
     """
+    check_settings(settings)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

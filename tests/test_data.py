@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.io import write_jpeg
 from torchvision.transforms import v2
@@ -110,6 +111,28 @@ def annotate(folder, name, objects, width=64, height=48):
     text = "".join(OBJECT.format(*values) for values in objects)
     xml = XML.format(width=width, height=height, objects=text)
     (folder / f"Annotations/{name}.xml").write_text(xml)
+
+
+def write_folder(folder, train=13, val=5):
+    """Scenes as a Pascal-VOC folder of 13 and 5 images."""
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    scenes = ShapesDataset(train + val, image_size=(64, 96), sizes=(16, 40))
+    names = [f"scene_{i}" for i in range(train + val)]
+    for name, (image, target) in zip(names, scenes):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(
+            folder / f"JPEGImages/{name}.png"
+        )
+        boxes = [
+            (ShapesDataset.classes[label - 1], x1 + 1, y1 + 1, x2, y2)
+            for label, (x1, y1, x2, y2) in zip(
+                target["labels"].tolist(), target["boxes"].int().tolist()
+            )
+        ]
+        annotate(folder, name, boxes, width=96, height=64)
+    (folder / "ImageSets/Main/train.txt").write_text("\n".join(names[:train]))
+    (folder / "ImageSets/Main/val.txt").write_text("\n".join(names[train:]))
+    return folder
 
 
 class TestVOCFolder:

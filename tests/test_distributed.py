@@ -7,17 +7,18 @@ import sys
 
 import pytest
 import torch
-from PIL import Image
-from test_data import annotate
+from test_data import write_folder
 
 from rpn_lib.checkpoint import read_state
 from rpn_lib.cli import main
-from rpn_lib.data import ShapesDataset
 from rpn_lib.distributed import SharedBatchNorm2d, SharedLoss
 from rpn_lib.loss import RPNLoss
 
-# What float32 sums in another order come to after 12 steps, relative to the loss.
-TOLERANCE = 2e-3
+# What float32 sums in another order come to, relative to the loss: nothing at first,
+# 3e-4 after 12 steps of SGD. (AdamW divides small gradients by their own size, and
+# their rounding errors with them: 1e-3 in the same 12 steps.)
+TOLERANCE = 1e-3
+EARLY = 5  # steps in which it is a tenth of that at most
 KILLED = 5  # the step after which process 1 is killed
 
 # `rpn train`; process 1 is killed after a step.
@@ -37,38 +38,19 @@ sys.exit(main(["train", *sys.argv[1:]]))
 """
 
 
-def write_folder(folder, train=13, val=5):
-    """Scenes as a Pascal-VOC folder of 13 and 5 images."""
-    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (folder / name).mkdir(parents=True)
-    scenes = ShapesDataset(train + val, image_size=(64, 96), sizes=(16, 40))
-    names = [f"scene_{i}" for i in range(train + val)]
-    for name, (image, target) in zip(names, scenes):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(
-            folder / f"JPEGImages/{name}.png"
-        )
-        boxes = [
-            (ShapesDataset.classes[label - 1], x1 + 1, y1 + 1, x2, y2)
-            for label, (x1, y1, x2, y2) in zip(
-                target["labels"].tolist(), target["boxes"].int().tolist()
-            )
-        ]
-        annotate(folder, name, boxes, width=96, height=64)
-    (folder / "ImageSets/Main/train.txt").write_text("\n".join(names[:train]))
-    (folder / "ImageSets/Main/val.txt").write_text("\n".join(names[train:]))
-    return folder
-
-
 def options(folder, out):
     text = f"--data {folder} --side 64 --epochs 4 --batch-size 4 --out {out} --device"
-    return [*text.split(), "cpu", "--save-every", "2", "--sizes", "16", "32"]
+    text += " cpu --save-every 2 --sizes 16 32 --optimizer sgd --lr 0.02"
+    return text.split()
 
 
 def torchrun(arguments, kill_at=-1):
+    launcher = "-m torch.distributed.run --standalone --nproc-per-node 2 --no-python"
     process = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        + ["--nproc-per-node", "2", "--no-python", sys.executable, "-c", PROGRAM]
-        + list(map(str, arguments)),
+        [
+            *(sys.executable, *launcher.split()),
+            *(sys.executable, "-c", PROGRAM, *map(str, arguments)),
+        ],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -77,7 +59,7 @@ def torchrun(arguments, kill_at=-1):
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
     )
     return process.returncode, process.stdout + process.stderr
 
@@ -111,7 +93,7 @@ def test_a_killed_process_ends_the_run_and_one_alone_continues(alone, tmp_path):
     assert "SIGKILL" in text or "-9" in text
     two = losses(out)
     assert KILLED <= len(two) <= KILLED + 1
-    assert torch.allclose(two, losses(expected)[: len(two)], rtol=TOLERANCE)
+    assert torch.allclose(two, losses(expected)[: len(two)], rtol=TOLERANCE / 10)
     names = sorted(path.name for path in (out / "checkpoints").glob("*.pt"))
     assert names[-1] == "step-00000004.pt"
     assert main(["train", "--resume", "--out", str(out)]) == 0
@@ -150,15 +132,17 @@ def stop_after(step):
 
 
 def assert_same_results(out, expected):
-    assert torch.allclose(losses(out), losses(expected), rtol=TOLERANCE)
+    difference = (losses(out) / losses(expected) - 1).abs().amax(dim=1)
+    assert difference.max() < TOLERANCE, difference
+    assert difference[:EARLY].max() < TOLERANCE / 10, difference
     ours, theirs = (
         read_state(folder / "checkpoint.pt")["model"] for folder in (out, expected)
     )
     for name, weight in theirs.items():
-        assert torch.allclose(ours[name], weight, rtol=0.01, atol=1e-3), name
+        assert torch.allclose(ours[name], weight, rtol=1e-3, atol=1e-4), name
     last = [metrics(folder)[-1] for folder in (out, expected)]
     for column in ("val_objectness", "val_box", "recall", "AR@100"):
-        assert float(last[0][column]) == pytest.approx(float(last[1][column]), abs=0.02)
+        assert float(last[0][column]) == pytest.approx(float(last[1][column]), abs=0.01)
 
 
 def test_alone_the_shared_parts_are_the_plain_ones():
