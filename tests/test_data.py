@@ -113,12 +113,12 @@ def annotate(folder, name, objects, width=64, height=48):
     (folder / f"Annotations/{name}.xml").write_text(xml)
 
 
-def write_folder(folder, train=13, val=5):
-    """Scenes as a Pascal-VOC folder of 13 and 5 images."""
+def write_folder(folder, scenes=None, train=13):
+    """Scenes as a Pascal-VOC folder: 13 to train on, the other 5 to validate with."""
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / name).mkdir(parents=True)
-    scenes = ShapesDataset(train + val, image_size=(64, 96), sizes=(16, 40))
-    names = [f"scene_{i}" for i in range(train + val)]
+    scenes = scenes or ShapesDataset(18, image_size=(64, 96), sizes=(16, 40))
+    names = [f"scene_{i}" for i in range(len(scenes))]
     for name, (image, target) in zip(names, scenes):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(
             folder / f"JPEGImages/{name}.png"
@@ -129,7 +129,7 @@ def write_folder(folder, train=13, val=5):
                 target["labels"].tolist(), target["boxes"].int().tolist()
             )
         ]
-        annotate(folder, name, boxes, width=96, height=64)
+        annotate(folder, name, boxes, *reversed(image.shape[1:]))
     (folder / "ImageSets/Main/train.txt").write_text("\n".join(names[:train]))
     (folder / "ImageSets/Main/val.txt").write_text("\n".join(names[train:]))
     return folder
