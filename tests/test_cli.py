@@ -2,9 +2,11 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +15,12 @@ from test_data import annotate, write_folder
 
 from rpn_lib import runs
 from rpn_lib.checkpoint import read_state
-from rpn_lib.cli import main, propose_in
+from rpn_lib.cli import _parser, main, propose_in
 from rpn_lib.images import image_size
 from rpn_lib.models import load_checkpoint, network_of
 from rpn_lib.network import TorchvisionBackbone
 
+ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("train", "evaluate", "propose", "anchors", "check")
 
 
@@ -63,6 +66,29 @@ def test_it_runs_as_a_module_too():
     )
     assert done.returncode == 2
     assert done.stderr == "error: nowhere is no folder.\n"
+
+
+def test_the_command_is_named_in_the_metadata():
+    text = (ROOT / "pyproject.toml").read_text()
+    assert '[project.scripts]\nrpn = "rpn_lib.cli:main"' in text
+
+
+def test_the_page_on_running_names_options_that_exist():
+    named = set(re.findall(r"`(--[a-z-]+)", (ROOT / "book/running.md").read_text()))
+    assert len(named) > 10
+    options = {
+        option
+        for parser in commands().values()
+        for action in parser._actions
+        for option in action.option_strings
+    }
+    assert named - options == set()
+
+
+def commands():
+    return next(
+        action.choices for action in _parser()._actions if action.dest == "command"
+    )
 
 
 # train
