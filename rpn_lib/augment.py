@@ -12,8 +12,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import clamp_bounding_boxes
 
+from rpn_lib.annotated import Sample, Target
 from rpn_lib.boxes import BoxError
-from rpn_lib.folders import Sample, Target
 
 CHOICES = ("flip", "updown", "scale", "light")
 
@@ -32,7 +32,7 @@ def tidy(image: Tensor, target: Target) -> Sample:
         the image, and a new target.
 
     >>> import torch
-    >>> from rpn_lib.folders import make_target
+    >>> from rpn_lib.annotated import make_target
     >>> boxes = torch.tensor([[-5.0, 0, 5, 5], [9, 0, 12, 9]])
     >>> target = make_target(boxes, [1, 2], "a", torch.zeros(3, 10, 10))
     >>> tidy(torch.zeros(3, 10, 10), target)[1]["boxes"].tolist()

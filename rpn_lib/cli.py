@@ -17,12 +17,13 @@ from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from rpn_lib import __version__, distributed, runs
+from rpn_lib.annotated import Record
 from rpn_lib.augment import CHOICES, Fit
 from rpn_lib.boxes import BoxError
 from rpn_lib.checkpoint import TrainingError, read_state, write_atomically
 from rpn_lib.coverage import coverage
 from rpn_lib.data import Sample, ShapesDataset
-from rpn_lib.folders import Record, check_folder, is_coco, open_folder
+from rpn_lib.folders import check_folder, is_coco, open_folder
 from rpn_lib.images import SUFFIXES, read_image
 from rpn_lib.measure import compare, measure
 from rpn_lib.models import BACKBONES, build_rpn, network_of

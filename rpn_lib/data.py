@@ -22,11 +22,13 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import to_dtype
 
+from rpn_lib.annotated import Sample, Target, make_target
 from rpn_lib.boxes import BoxError
+from rpn_lib.coco import CocoFolder
 from rpn_lib.download import bccd
-from rpn_lib.folders import CocoFolder, Sample, Target, VOCFolder, make_target
 from rpn_lib.images import read_image
 from rpn_lib.validate import DataError
+from rpn_lib.voc import VOCFolder
 
 Canvas: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 

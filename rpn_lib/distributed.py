@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,8 +24,6 @@ from torch.nn import functional as F
 
 from rpn_lib.checkpoint import TrainingError
 from rpn_lib.loss import RPNLoss
-
-T = TypeVar("T")
 
 # Seconds spent on communication by this process, and how often. The time counts from a
 # call to its result, so it includes waiting for the slowest process.
@@ -115,7 +113,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return total / world_size()
 
 
-def gather(items: list[T]) -> list[T]:
+def gather(items: list[Any]) -> list[Any]:
     """The lists of all processes joined into one, in every process.
 
     >>> gather([1, 2])
@@ -123,7 +121,7 @@ def gather(items: list[T]) -> list[T]:
     """
     if world_size() == 1:
         return items
-    parts: list[list[T]] = [[] for _ in range(world_size())]
+    parts: list[list[Any]] = [[] for _ in range(world_size())]
     dist.all_gather_object(parts, items)
     return [item for part in parts for item in part]
 

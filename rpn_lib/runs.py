@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from rpn_lib import __version__, distributed
 from rpn_lib.anchors import AnchorGenerator
+from rpn_lib.annotated import AnnotatedFolder, Record, picture_problem
 from rpn_lib.augment import Augment, Fit
 from rpn_lib.boxes import BoxError
 from rpn_lib.checkpoint import (
@@ -34,7 +35,7 @@ from rpn_lib.checkpoint import (
 )
 from rpn_lib.coverage import coverage, suggest_shapes
 from rpn_lib.data import InMemory, Sample, ShapesDataset
-from rpn_lib.folders import AnnotatedFolder, Record, open_folder, picture_problem
+from rpn_lib.folders import open_folder
 from rpn_lib.measure import Measured, measure
 from rpn_lib.models import build_rpn
 from rpn_lib.train import train

@@ -11,6 +11,7 @@ continues as if it had not been, and several processes do together what one does
 import hashlib
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -155,6 +156,7 @@ def train(
         disable=not progress or distributed.rank() > 0,
         unit="step",
         smoothing=0.05,
+        mininterval=0.1 if sys.stderr.isatty() else 10,  # a log needs few lines
     )
     with _signals(checkpoints is not None) as asked, bar, _as_before(rpn):
         for epoch in range(step // per_epoch, epochs):
@@ -302,11 +304,18 @@ def _batches(
                 batch_sampler=mine[start:].tolist(),
                 collate_fn=collate,
                 num_workers=workers,
+                worker_init_fn=_leave_signals,
                 generator=_generator(seed, "workers", epoch),
             )
         )
 
     return start_at
+
+
+def _leave_signals(worker: int) -> None:
+    """A Ctrl-C reaches every process of a terminal; only the trainer shall heed it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _losses(
@@ -465,8 +474,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["--data", "nowhere"])  # the line goes to standard error
     2
     """
-    import sys
-
     from rpn_lib.cli import main as run
 
     return run(["train", *(sys.argv[1:] if arguments is None else arguments)])

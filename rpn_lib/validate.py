@@ -1,8 +1,8 @@
 """What can be wrong with an annotation, said so that it can be put right.
 
 A `Problem` names the file, the box in it, the reason and the fix. The readers of
-`rpn_lib.folders` collect them; `rpn check` lists them all, and training refuses to
-start with the first.
+`rpn_lib.voc` and `rpn_lib.coco` collect them; `rpn check` lists them all, and training
+refuses to start with the first.
 
 Dimension letters: none; boxes here are four numbers as they stand in a file.
 """

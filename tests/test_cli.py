@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -171,6 +172,28 @@ def test_ctrl_c_saves_and_says_how_to_resume(data, tmp_path, capsys, monkeypatch
     with (out / "metrics.csv").open() as file:
         steps = [row["step"] for row in csv.DictReader(file)]
     assert steps == ["1", "2", "3", "3", "4", "5", "6", "6"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="NOT RUN: process groups are of POSIX")
+def test_ctrl_c_in_a_terminal_reaches_worker_processes_too(data, tmp_path):
+    text = f"train --data {data} --side 64 --epochs 500 --batch-size 4 --workers 2"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rpn_lib", *text.split(), "--out", str(tmp_path / "o")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 2"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped after step" in error
+    assert "Continue with: rpn train --resume" in error
+    assert "Traceback" not in error
 
 
 def test_there_is_nothing_to_resume(tmp_path, capsys):

@@ -190,6 +190,12 @@ def test_too_few_images_for_a_batch():
         train(small_rpn(), ShapesDataset(length=7))
 
 
+def test_a_batch_that_cannot_be_shared_out(monkeypatch):
+    monkeypatch.setattr("rpn_lib.distributed.world_size", lambda: 3)
+    with pytest.raises(TrainingError, match="evenly among 3 processes"):
+        train(small_rpn(), ShapesDataset(length=8), batch_size=8)
+
+
 def test_proposing_leaves_the_mode_as_it_was():
     rpn = small_rpn().train()
     propose(rpn, ShapesDataset(length=1))
