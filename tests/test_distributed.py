@@ -85,7 +85,9 @@ def alone(tmp_path_factory):
     return data, base / "alone"
 
 
-def test_a_killed_process_ends_the_run_and_one_alone_continues(alone, tmp_path):
+def test_a_killed_process_ends_the_run_and_one_alone_continues(
+    alone, tmp_path, monkeypatch
+):
     data, expected = alone
     out = tmp_path / "run"
     code, text = torchrun(options(data, out), kill_at=KILLED)
@@ -96,6 +98,16 @@ def test_a_killed_process_ends_the_run_and_one_alone_continues(alone, tmp_path):
     assert torch.allclose(two, losses(expected)[: len(two)], rtol=TOLERANCE / 10)
     names = sorted(path.name for path in (out / "checkpoints").glob("*.pt"))
     assert names[-1] == "step-00000004.pt"
+    # Weights and the running means of batch normalisation are the same so far.
+    monkeypatch.setattr("rpn_lib.runs.train", stop_after(4))
+    assert main(["train", *options(data, tmp_path / "four")]) == 130
+    monkeypatch.undo()
+    first = [
+        read_state(folder / "checkpoints/step-00000004.pt")["model"]
+        for folder in (out, tmp_path / "four")
+    ]
+    for name, weight in first[1].items():
+        assert torch.allclose(first[0][name], weight, rtol=1e-3, atol=1e-4), name
     assert main(["train", "--resume", "--out", str(out)]) == 0
     assert_same_results(out, expected)
 
@@ -139,7 +151,7 @@ def assert_same_results(out, expected):
         read_state(folder / "checkpoint.pt")["model"] for folder in (out, expected)
     )
     for name, weight in theirs.items():
-        assert torch.allclose(ours[name], weight, rtol=1e-3, atol=1e-4), name
+        assert torch.allclose(ours[name], weight, rtol=0.02, atol=2e-3), name
     last = [metrics(folder)[-1] for folder in (out, expected)]
     for column in ("val_objectness", "val_box", "recall", "AR@100"):
         assert float(last[0][column]) == pytest.approx(float(last[1][column]), abs=0.01)
