@@ -114,6 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _tell("stopped.")
         return STOPPED
+    except torch.cuda.OutOfMemoryError as error:
+        first = str(error).split(". ")[0]
+        _tell(f"error: {first}. Give a smaller --batch-size or --side.")
+        return MISTAKE
     except (BoxError, DataError, TrainingError, OSError, ImportError) as error:
         _tell(f"error: {' '.join(str(error).split())}")
         return MISTAKE
@@ -131,8 +135,7 @@ def _train(options: argparse.Namespace) -> int:
     out: Path = options.out
     if options.resume:
         settings = runs.read_settings(out / "settings.json")
-        if options.device is not None:
-            settings["device"] = options.device
+        settings["device"] = options.device or settings["device"]
     else:
         if options.settings is not None:
             settings = runs.read_settings(options.settings)
@@ -144,14 +147,14 @@ def _train(options: argparse.Namespace) -> int:
                 if key not in skip
             }
             settings["data"] = settings["data"] and str(Path(settings["data"]))
-        if options.device is not None or settings.get("device") is None:
-            settings["device"] = options.device or runs.default_device()
+        settings["device"] = options.device or settings.get("device")
+    settings["device"] = runs.usable_device(settings["device"])
     runs.run_training(settings, out, options.resume, options.overwrite)
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    with distributed.processes(options.device or runs.default_device()) as device:
+    with distributed.processes(runs.usable_device(options.device)) as device:
         rpn, about = _load(options.checkpoint)
         dataset = _validation(options, about)
         networks = {str(options.checkpoint): rpn.to(device)}
@@ -207,7 +210,7 @@ def _validation(options: argparse.Namespace, about: dict[str, Any]) -> Dataset[S
 
 def _propose(options: argparse.Namespace) -> int:
     rpn, about = _load(options.checkpoint)
-    device = options.device or runs.default_device()
+    device = runs.usable_device(options.device)
     rpn = rpn.to(device)
     rpn.select.post_nms_top_k = options.proposals
     rpn.select.score_threshold = options.min_score
@@ -380,8 +383,10 @@ class _Help(
     """Descriptions as they are written, and defaults where there is one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, [], argparse.SUPPRESS):
+        if action.default in (None, True, False, argparse.SUPPRESS):
             return action.help
+        if isinstance(action.default, list):
+            return f"{action.help} (default: {' '.join(action.default)})"
         return super()._get_help_string(action)
 
 
@@ -508,7 +513,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         "--weight-decay", type=float, default=1e-2, help="of all weights"
     )
     learn.add_argument(
-        "--optimizer", choices=("adamw", "sgd"), default="adamw", help=""
+        "--optimizer", choices=("adamw", "sgd"), default="adamw", help=OPTIMIZER
     )
     learn.add_argument(
         "--schedule",
@@ -525,6 +530,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
 
 SAVE = "steps between checkpoints, besides one after each epoch"
 EVAL = "epochs between looks at the validation images (default: four in a run)"
+OPTIMIZER = "sgd has a momentum of 0.9"
 EPOCHS = "passes over the images (default: 12, or as many as 300 steps take)"
 WARMUP = (
     "share of the steps in which the rate rises (default: 0.3 of one cycle, or 0.05)"

@@ -266,6 +266,12 @@ def test_pretrained_weights_without_a_network(data, tmp_path, capsys, monkeypatc
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("device", ["quantum", "meta:7x"])
+def test_a_device_that_is_not_there(data, tmp_path, capsys, device):
+    assert train(data, tmp_path / "out", "--device", device) == 2
+    assert f"The device {device} cannot be used" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kinds", [[], ["scale", "light", "flip", "updown"]])
 def test_augmentation(data, tmp_path, kinds):
     assert train(data, tmp_path / "out", "--epochs", 1, "--augment", *kinds) == 0
