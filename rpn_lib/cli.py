@@ -5,6 +5,7 @@ Also `python -m rpn_lib`. A mistake of the user's ends in one line and exit code
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -124,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(text: str) -> None:
-    if distributed.rank() == 0 or text.startswith("error: Process"):
+    # The group is gone by now; torchrun's variable is still there.
+    if os.environ.get("RANK", "0") == "0" or text.startswith("error: Process"):
         print(text, file=sys.stderr)
 
 
