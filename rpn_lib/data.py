@@ -2,51 +2,49 @@
 
 A sample is an image and a target, as in torchvision's `transforms.v2`: the image a
 uint8 `(3, H, W)`, the target a dictionary of `boxes` `(G, 4)` (xyxy, pixels), `labels`
-`(G,)` and `image_id`. Random crops, flips and resizing then move image and boxes
-together.
+`(G,)`, `image_id` and, where a data set knows regions that hold objects nobody has
+drawn, `ignore_boxes` `(I, 4)`. Random crops, flips and resizing then move image and
+boxes together.
 
-Dimension letters: H, W height and width of an image; G true boxes of an image.
+Dimension letters: H, W height and width of an image; G true boxes of an image; I
+regions of it that are ignored.
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-from xml.etree.ElementTree import Element, ParseError
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import parse
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
+from torchvision.transforms.v2.functional import to_dtype
 
+from rpn_lib.annotated import Sample, Target, make_target
 from rpn_lib.boxes import BoxError
+from rpn_lib.coco import CocoFolder
+from rpn_lib.download import bccd
+from rpn_lib.images import read_image
+from rpn_lib.validate import DataError
+from rpn_lib.voc import VOCFolder
 
-Target = dict[str, Any]
-Sample = tuple[Tensor, Target]
 Canvas: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
-
-class DataError(ValueError):
-    """A file of a data set that cannot be used; the message names it and says why."""
-
-
-def _target(
-    boxes: Tensor, labels: Sequence[int], image_id: str, image: Tensor
-) -> Target:
-    height, width = image.shape[-2:]
-    return {
-        "boxes": tv_tensors.BoundingBoxes(
-            boxes.reshape(-1, 4), format="XYXY", canvas_size=(height, width)
-        ),
-        "labels": torch.tensor(labels, dtype=torch.int64),
-        "image_id": image_id,
-    }
+__all__ = [
+    "CocoFolder",
+    "DataError",
+    "InMemory",
+    "Sample",
+    "ShapesDataset",
+    "Target",
+    "VOCFolder",
+    "bccd",
+    "collate",
+    "example_photo",
+    "read_image",
+]
 
 
 class ShapesDataset(Dataset[Sample]):
@@ -119,7 +117,7 @@ class ShapesDataset(Dataset[Sample]):
         pixels = (canvas.clip(0, 1) * 255).round().astype(np.uint8)
         image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
         box_tensor = torch.tensor(boxes, dtype=torch.float32)
-        return image, _target(box_tensor, labels, f"scene {index}", image)
+        return image, make_target(box_tensor, labels, f"scene {index}", image)
 
     def _ground(self, rng: np.random.Generator) -> Canvas:
         """A colour gradient with lines and specks, `(H, W, 3)` in 0..1."""
@@ -192,185 +190,6 @@ def _overlap_of_smaller(a: list[int], b: list[int]) -> float:
     height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
     smaller = min((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b))
     return width * height / smaller
-
-
-class VOCFolder(Dataset[Sample]):
-    """Photographs with Pascal-VOC annotations: one XML file an image.
-
-    The folder holds `JPEGImages`, `Annotations` and `ImageSets/Main/SPLIT.txt`, which
-    lists the names of a split. VOC counts pixels from 1 and includes the last one, so a
-    box `xmin, ymin, xmax, ymax` becomes `(xmin - 1, ymin - 1, xmax, ymax)` here.
-
-    Args:
-        root: the folder.
-        split: `train`, `val`, `test` or whatever `ImageSets/Main` offers.
-        transform: called with image and target, for instance a `transforms.v2.Resize`.
-        on_bad_box: `error` refuses a box without area, with a side turned round or
-            outside its image; `drop` leaves it out and lists it in `dropped`.
-
-    Attributes:
-        names: the images of the split.
-        classes: names of the classes found, sorted; labels count from 1 in this order.
-        dropped: what was wrong with each box that was left out.
-
-    Raises:
-        DataError: a missing folder or file, XML or an image that cannot be read, a bad
-            box; the message names the file. Annotations are all read at the start,
-            images when asked for.
-
-    >>> VOCFolder("nowhere")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    rpn_lib.data.DataError: nowhere/ImageSets/Main/train.txt is missing. A Pascal-VOC...
-    """
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: str = "train",
-        transform: Callable[[Tensor, Target], Sample] | None = None,
-        on_bad_box: Literal["error", "drop"] = "error",
-    ) -> None:
-        if on_bad_box not in ("error", "drop"):
-            raise DataError(f'on_bad_box is "error" or "drop", not {on_bad_box!r}.')
-        self.root = Path(root)
-        self.transform = transform
-        self.on_bad_box = on_bad_box
-        self.dropped: list[str] = []
-        listing = self.root / "ImageSets" / "Main" / f"{split}.txt"
-        if not listing.is_file():
-            there = sorted(path.stem for path in listing.parent.glob("*.txt"))
-            raise DataError(
-                f"{listing} is missing. A Pascal-VOC folder lists the images of each "
-                f"split there; this one has {', '.join(there) or 'none'}."
-            )
-        # A line may hold a flag after the name, as in VOC's lists of single classes.
-        self.names = [
-            line.split()[0] for line in listing.read_text().splitlines() if line
-        ]
-        if not self.names:
-            raise DataError(f"{listing} names no image.")
-        annotations = [self._read_annotation(name) for name in self.names]
-        self.classes = sorted(
-            {label for _, labels, _ in annotations for label in labels}
-        )
-        self._annotations = annotations
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Read image `index`."""
-        boxes, class_names, size = self._annotations[index]
-        image = tv_tensors.Image(self._read_image(self.names[index], size))
-        labels = [self.classes.index(name) + 1 for name in class_names]
-        target = _target(boxes, labels, self.names[index], image)
-        return self.transform(image, target) if self.transform else (image, target)
-
-    def _read_image(self, name: str, size: tuple[int, int]) -> Tensor:
-        path = self.root / "JPEGImages" / f"{name}.jpg"
-        image = read_image(path)
-        if image.shape[1:] != size:
-            raise DataError(
-                f"{path} is {image.shape[2]} x {image.shape[1]} pixels, but its "
-                f"annotation says {size[1]} x {size[0]}. One of them was resized or "
-                "turned without the other."
-            )
-        return image
-
-    def _read_annotation(self, name: str) -> tuple[Tensor, list[str], tuple[int, int]]:
-        path = self.root / "Annotations" / f"{name}.xml"
-        try:
-            root: Element = parse(path).getroot()
-        except FileNotFoundError as error:
-            raise DataError(f"{path} is missing; {name} has no annotation.") from error
-        except ParseError as error:
-            raise DataError(f"{path} is not well-formed XML: {error}.") from error
-        except DefusedXmlException as error:
-            raise DataError(
-                f"{path} holds entities or refers to other files ({error}). Such XML "
-                "can fill the memory or read files; annotations need none of it."
-            ) from error
-        height, width = (
-            _number(root, f"size/{key}", path) for key in ("height", "width")
-        )
-        size = (int(height), int(width))
-        boxes, labels = [], []
-        for number, element in enumerate(root.iter("object")):
-            where = f"{path}, object {number}"
-            xmin, ymin, xmax, ymax = corners = [
-                _number(element, f"bndbox/{key}", where)
-                for key in ("xmin", "ymin", "xmax", "ymax")
-            ]
-            problem = _problem(xmin, ymin, xmax, ymax, *size)
-            if problem:
-                values = ", ".join(f"{value:g}" for value in corners)
-                problem = f"{where} (xmin, ymin, xmax, ymax = {values}): {problem}"
-                if self.on_bad_box == "error":
-                    raise DataError(
-                        f"{problem} Correct the file, or leave such boxes out with "
-                        'on_bad_box="drop" (--on-bad-box drop).'
-                    )
-                self.dropped.append(problem)
-                continue
-            boxes.append([xmin - 1, ymin - 1, xmax, ymax])
-            labels.append(element.findtext("name", default="object"))
-        return torch.tensor(boxes).reshape(-1, 4), labels, size
-
-
-def _problem(
-    xmin: float, ymin: float, xmax: float, ymax: float, height: int, width: int
-) -> str:
-    """What is wrong with a box as Pascal VOC writes it, or an empty string."""
-    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
-        return "a coordinate is not a finite number."
-    # A box of one point, xmin = xmax, is one pixel wide in VOC's way of counting, but
-    # it marks no object: it is what a slip of the mouse leaves behind.
-    if xmax <= xmin or ymax <= ymin:
-        return "xmax must be larger than xmin, and ymax larger than ymin."
-    if min(xmin, ymin) < 1:
-        return (
-            "VOC counts pixels from 1; if the file was written by a tool that counts "
-            "from 0, add 1 to xmin and ymin of all its boxes."
-        )
-    if xmax > width or ymax > height:
-        return f"it reaches outside the image, {width} wide and {height} high."
-    return ""
-
-
-def read_image(path: str | Path) -> Tensor:
-    """Read a photograph as RGB, upright as its camera noted.
-
-    Args:
-        path: a file of any format that Pillow reads.
-
-    Returns:
-        `(3, H, W)`, uint8.
-
-    Raises:
-        DataError: a missing, empty, truncated or foreign file.
-
-    >>> import matplotlib
-    >>> folder = f"{matplotlib.get_data_path()}/sample_data"
-    >>> read_image(f"{folder}/grace_hopper.jpg").shape
-    torch.Size([3, 600, 512])
-    """
-    try:
-        with Image.open(path) as image:
-            pixels: Tensor = pil_to_tensor(
-                ImageOps.exif_transpose(image).convert("RGB")
-            )
-            return pixels
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
-
-
-def _number(element: Element, key: str, where: object) -> float:
-    text = element.findtext(key)
-    try:
-        return float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        found = "missing" if text is None else f"{text!r}, which is no number"
-        raise DataError(f"{where}: {key} is {found}.") from error
 
 
 def example_photo() -> tuple[Tensor, dict[str, tuple[int, int, int, int]]]:

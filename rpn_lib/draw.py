@@ -18,9 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from rpn_lib.boxes import BoxError, box_iou
+from rpn_lib.coverage import Coverage
 from rpn_lib.evaluate import Evaluation
 
 
@@ -429,3 +431,99 @@ def _look(i: int) -> dict[str, Any]:
         "marker": MARKERS[i % len(MARKERS)],
         "markersize": 5,
     }
+
+
+def evaluation_figure(results: Mapping[str, Evaluation], k: int = 100) -> Figure:
+    """Show how results compare: by number of proposals, by IoU, by area of the object.
+
+    Args:
+        results: a name for the legend, and what `evaluate` returned.
+        k: how many proposals of an image count, 1 or more.
+
+    Returns:
+        the figure, three plots in a row, to show or to save.
+
+    >>> from rpn_lib.evaluate import evaluate
+    >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    >>> len(evaluation_figure({"exact": evaluate([box], [box])}).axes)
+    3
+    """
+    figure = Figure(figsize=(15, 4.5), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    plot_recall_proposals(results, ax=left)
+    plot_recall_iou(results, k, middle)
+    plot_recall_area(results, k, right)
+    return figure
+
+
+def coverage_figure(coverage: Coverage, shapes: Tensor) -> Figure:
+    """Show the objects of a data set, how well anchors reach them, and the anchors.
+
+    Args:
+        coverage: what `rpn_lib.coverage.coverage` returned.
+        shapes: `(A, 2)`, widths and heights of the anchors, pixels.
+
+    Returns:
+        the figure: shapes at the left, and at the right the share of the objects that
+        have an anchor of an IoU.
+
+    >>> from rpn_lib.anchors import AnchorGenerator
+    >>> from rpn_lib.coverage import coverage
+    >>> generator = AnchorGenerator([128], [1], strides=[16])
+    >>> found = coverage(generator, [torch.tensor([[0.0, 0, 64, 64]])], [(128, 128)])
+    >>> coverage_figure(found, generator.levels[0]).axes[1].get_xlabel()
+    'least IoU with the best anchor'
+    """
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    width, height = (coverage.boxes[:, 2:] - coverage.boxes[:, :2]).T.numpy()
+    groups = [("IoU below 0.5", "#D55E00", "x", coverage.best_iou < 0.5)]
+    between = (coverage.best_iou >= 0.5) & (coverage.best_iou < 0.7)
+    groups += [("IoU 0.5 to 0.7", "#E69F00", "^", between)]
+    groups += [("IoU 0.7 or more", "#0072B2", ".", coverage.best_iou >= 0.7)]
+    for name, color, marker, mask in reversed(groups):
+        chosen = mask.numpy()
+        label = f"{name}: {int(chosen.sum()):,} objects"
+        left.scatter(
+            width[chosen],
+            height[chosen],
+            18,
+            color,
+            marker,
+            alpha=0.5,
+            linewidths=1.2,
+            label=label,
+        )
+    left.scatter(
+        *shapes.T.numpy(),
+        s=70,
+        facecolor="none",
+        edgecolor="black",
+        marker="s",
+        linewidths=1.6,
+        label=f"{len(shapes)} anchor shapes",
+    )
+    left.set(
+        xscale="log", yscale="log", xlabel="width, pixels", ylabel="height, pixels"
+    )
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_major_locator(LogLocator(base=2, numticks=12))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    left.grid(alpha=0.3)
+    left.legend(fontsize=8)
+    steps = torch.linspace(0, 1, 101)
+    curves = [("with these anchors", coverage.best_iou)]
+    curves += [("if one lay on each centre", coverage.shape_iou)]
+    for i, (name, iou) in enumerate(curves):
+        shares = (iou[:, None] >= steps).float().mean(dim=0)
+        right.plot(steps, shares, label=name, **{**_look(i), "marker": ""})
+    right.axvline(0.7, color=STYLES["guide"].color, linestyle=":", linewidth=1.4)
+    right.set(
+        xlabel="least IoU with the best anchor",
+        ylabel="share of the objects",
+        ylim=(0, 1.05),
+    )
+    right.grid(alpha=0.3)
+    right.legend(fontsize=8)
+    return figure

@@ -64,7 +64,9 @@ class RegionProposalNetwork(nn.Module):
             changes the shapes that the network learns corrections of.
         border_margin: with `"drop"`, how far an anchor may reach outside, pixels.
         delta_weights: factors of the deltas, see `rpn_lib.transforms.encode`.
-        generator: randomness of the sampling; `None` is torch's global one.
+        generator: randomness of the sampling; `None` is torch's global one. A sequence
+            has one for each image of a batch, so that what is sampled of an image does
+            not depend on the others.
 
     Raises:
         BoxError: settings that do not fit together.
@@ -97,7 +99,7 @@ class RegionProposalNetwork(nn.Module):
         border: Literal["keep", "drop", "clip"] = "keep",
         border_margin: float = 0,
         delta_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
     ) -> None:
         super().__init__()
         channels = in_channels
@@ -322,8 +324,11 @@ class RegionProposalNetwork(nn.Module):
                 inside = inside_image(anchors, image_sizes[i], self.border_margin)
                 usable = inside if usable is None else inside & usable
             matches = self.match(anchors, boxes, valid=usable, ignore_boxes=regions)
+            generator = self.generator
+            if isinstance(generator, Sequence):
+                generator = generator[i]
             objects, background = sample_anchors(
-                matches.labels, self.num_samples, self.positive_fraction, self.generator
+                matches.labels, self.num_samples, self.positive_fraction, generator
             )
             number = torch.cat([objects, background])
             parts.append(

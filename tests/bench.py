@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import bench_training
 import torch
 from torch import nn
 from torchvision.models.detection import _utils, anchor_utils, image_list, rpn
@@ -333,7 +334,9 @@ class TorchvisionRPN(nn.Module):
         )
         self.generator = None  # theirs takes torch's global one
 
-    def forward(self, images, gt_boxes=None, propose=True, names=None):
+    def forward(
+        self, images, gt_boxes=None, propose=True, names=None, ignore_boxes=None
+    ):
         batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
         sizes = [tuple(image.shape[-2:]) for image in images]
         targets = gt_boxes and [{"boxes": boxes} for boxes in gt_boxes]
@@ -348,12 +351,9 @@ class TorchvisionRPN(nn.Module):
 
 
 def bench_bccd(folder):
-    half, sizes = v2.Resize(240), (24, 40, 64, 96)
-    flips = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
-    train_set = InMemory(VOCFolder(folder, "train", half, on_bad_box="drop"), flips)
-    val_set = InMemory(VOCFolder(folder, "val", half, on_bad_box="drop"))
+    train_set, val_set = bccd_halved(folder)
     seconds, results = [], []
-    for make in (lambda: small_rpn(sizes, RATIOS), lambda: TorchvisionRPN(sizes)):
+    for make in (lambda: small_rpn(SIZES_BCCD, RATIOS), their_network):
         torch.manual_seed(0)
         network = make()
         start = time.perf_counter()
@@ -363,6 +363,31 @@ def bench_bccd(folder):
     add("BCCD, a training step of 8 photographs", *seconds, "s")
     add("BCCD, recall at IoU 0.5 with 100 proposals", *(r.at(0.5) for r in results), "")
     add("BCCD, AR@100", *(r.average for r in results), "")
+
+
+SIZES_BCCD = (24, 40, 64, 96)
+
+
+def their_network():
+    return TorchvisionRPN(SIZES_BCCD)
+
+
+def bccd_halved(folder):
+    half = v2.Resize(240)
+    flips = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
+    train_set = InMemory(VOCFolder(folder, "train", half, on_bad_box="drop"), flips)
+    return train_set, InMemory(VOCFolder(folder, "val", half, on_bad_box="drop"))
+
+
+def bccd_with_torchvision(folder):
+    """Seconds that torchvision's RPN takes for 300 steps, and its recall."""
+    train_set, val_set = bccd_halved(folder)
+    torch.manual_seed(0)
+    network = their_network()
+    start = time.perf_counter()
+    train(network, train_set, epochs=12)
+    seconds = time.perf_counter() - start
+    return seconds, recall(*propose(network, val_set), k=100)
 
 
 def plot(path):
@@ -399,8 +424,10 @@ def main():
         bench_bccd(folder)
     else:
         print(f"BCCD: NOT RUN, {folder} is missing (set RPN_DATA to the folder above)")
+    training = bench_training.main()
     out.mkdir(parents=True, exist_ok=True)
     (out / "bench.json").write_text(json.dumps(ROWS, indent=1))
+    (out / "training.json").write_text(json.dumps(training, indent=1))
     plot(out / "bench.png")
     print(f"wrote {out / 'bench.json'} and {out / 'bench.png'}")
 

@@ -1,15 +1,16 @@
 """Real photographs: blood cells of the BCCD data set, where RPN_DATA points to it."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
-from torchvision.transforms import v2
 
-from rpn_lib.data import DataError, InMemory, VOCFolder
-from rpn_lib.evaluate import recall
-from rpn_lib.train import propose, small_rpn, train
+from rpn_lib.cli import main
+from rpn_lib.data import DataError, VOCFolder
+from rpn_lib.download import DIGEST, content_digest
+from rpn_lib.folders import check_folder
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +60,22 @@ def test_its_two_broken_boxes_are_named(bccd):
     assert refused >= 1
 
 
-def test_an_rpn_learns_to_find_cells(bccd):
-    """300 steps of 8 images at half size, from scratch."""
-    half = v2.Resize(240)
-    flips = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
-    train_set = InMemory(VOCFolder(bccd, "train", half, on_bad_box="drop"), flips)
-    val_set = InMemory(VOCFolder(bccd, "val", half, on_bad_box="drop"))
-    torch.manual_seed(0)
-    rpn = small_rpn()
-    assert len(train(rpn, train_set, epochs=12)) == 300
-    result = recall(*propose(rpn, val_set), k=100)
-    assert result.at(0.5) >= 0.95
-    assert result.average >= 0.62
+def test_the_command_learns_to_find_cells(bccd, tmp_path):
+    """300 steps of 8 images at half size, from scratch, with anchors that it chose."""
+    arguments = f"train --data {bccd} --on-bad-box drop --device cpu --out {tmp_path}"
+    assert main(arguments.split()) == 0
+    settings = json.loads((tmp_path / "settings.json").read_text())["settings"]
+    assert (settings["side"], settings["epochs"]) == (240, 12)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["recall@0.5/100"] >= 0.97
+    assert results["AR@100"] >= 0.66
+
+
+def test_its_content_has_the_digest_that_downloads_are_compared_with(bccd):
+    assert content_digest(bccd) == DIGEST
+
+
+def test_the_check_finds_its_two_broken_boxes_and_nothing_else(bccd):
+    problems, summary = check_folder(bccd, [*SPLITS])
+    assert summary == "364 images, 4,886 boxes."
+    assert [problem.reason for problem in problems] == ["The width is zero."] * 2

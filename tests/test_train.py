@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_data import CELL, annotate, folder  # noqa: F401
 
+from rpn_lib.checkpoint import Checkpoints
 from rpn_lib.data import InMemory, ShapesDataset
 from rpn_lib.evaluate import recall
 from rpn_lib.train import (
@@ -64,9 +65,150 @@ def test_a_loss_that_is_not_finite_names_the_images():
     assert "scene 1" in str(error.value)
 
 
+def test_it_names_the_last_good_checkpoint_too(tmp_path):
+    """The weights turn NaN after the second epoch; its checkpoint is untouched."""
+    rpn, checkpoints = small_rpn(), Checkpoints(tmp_path)
+
+    def poison(epoch, losses):
+        if epoch == 1:
+            checkpoints.save({"good": True}, 2)
+            torch.nn.init.constant_(rpn.head.classifier[0].bias, float("inf"))
+            raise KeyError  # as if killed before the poisoned weights are saved
+
+    with pytest.raises(KeyError):
+        train(
+            rpn,
+            ShapesDataset(length=2),
+            batch_size=2,
+            checkpoints=checkpoints,
+            after_epoch=poison,
+        )
+    with pytest.raises(TrainingError) as error:
+        train(rpn, ShapesDataset(length=2), batch_size=2, checkpoints=checkpoints)
+    assert f"The last good checkpoint is {tmp_path}/step-00000002.pt." in str(
+        error.value
+    )
+    assert checkpoints.latest()[1] == {"good": True}
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_does_harm():
+    rpn = small_rpn()
+    rpn.head.window[0].weight.register_hook(lambda grad: grad * float("nan"))
+    before = {name: weight.clone() for name, weight in rpn.named_parameters()}
+    with pytest.raises(TrainingError, match=r"The gradient of step 0 is not finite\."):
+        train(rpn, ShapesDataset(length=2), batch_size=2)
+    assert all(torch.equal(before[name], w) for name, w in rpn.named_parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step", "constant"])
+def test_the_rate_rises_to_its_highest_and_falls(optimizer, schedule):
+    rows = []
+    train(
+        small_rpn(),
+        ShapesDataset(length=1, image_size=(64, 64), sizes=(16, 32)),
+        epochs=20,
+        batch_size=1,
+        lr=1e-3,
+        optimizer=optimizer,
+        schedule=schedule,
+        warmup=0.2,
+        after_step=rows.append,
+    )
+    rates = [row["lr"] for row in rows]
+    peak = rates.index(max(rates))
+    assert max(rates) == pytest.approx(1e-3, rel=0.02)
+    assert 2 <= peak <= 5
+    assert rates[:peak] == sorted(rates[:peak])
+    last = {"one-cycle": 1e-5, "cosine": 2e-5, "step": 1e-4, "constant": 1e-3}[schedule]
+    assert rates[-1] <= last * 1.001
+    assert rates[-1] >= (last * 0.999 if schedule in ("step", "constant") else 0)
+
+
+def test_long_gradients_are_shortened():
+    def first_step(clip_norm):
+        torch.manual_seed(0)
+        rpn, rows = small_rpn(), []
+        before = torch.cat([p.detach().flatten().clone() for p in rpn.parameters()])
+        train(
+            rpn,
+            ShapesDataset(length=2),
+            epochs=1,
+            batch_size=2,
+            optimizer="sgd",
+            schedule="constant",
+            warmup=0,
+            weight_decay=0,
+            lr=1.0,
+            clip_norm=clip_norm,
+            after_step=rows.append,
+        )
+        after = torch.cat([p.detach().flatten() for p in rpn.parameters()])
+        return rows[0]["grad_norm"], (after - before).norm().item()
+
+    norm, moved = first_step(None)
+    assert moved == pytest.approx(norm, rel=1e-3)
+    clipped_norm, clipped = first_step(norm / 4)
+    assert clipped_norm == pytest.approx(norm, rel=1e-3)
+    assert clipped == pytest.approx(norm / 4, rel=1e-2)
+
+
+def test_mixed_precision_learns_too():
+    torch.manual_seed(0)
+    rpn = small_rpn()
+    history = train(rpn, InMemory(ShapesDataset(4)), epochs=8, batch_size=4, amp=True)
+    assert history[-1]["objectness"] < 0.8 * history[0]["objectness"]
+    assert all(p.dtype == torch.float32 for p in rpn.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "adam"}, "optimizer is adamw or sgd"),
+        ({"schedule": "linear"}, "schedule is one-cycle"),
+        ({"warmup": 1.5}, "warmup=1.5 is a share"),
+        ({"lr": -1}, "lr=-1 must be a number above 0"),
+    ],
+)
+def test_settings_out_of_range(options, message):
+    with pytest.raises(TrainingError, match=message):
+        train(small_rpn(), ShapesDataset(length=2), batch_size=2, **options)
+
+
+def test_ignored_regions_reach_the_loss():
+    """A scene of one crowd: with no region to ignore, all of it is background."""
+
+    class Crowd(torch.utils.data.Dataset):
+        def __init__(self, regions):
+            self.regions = regions
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            image, target = ShapesDataset(max_objects=0)[0]
+            target["ignore_boxes"] = torch.tensor(self.regions).reshape(-1, 4)
+            return image, target
+
+    def first_loss(regions):
+        torch.manual_seed(0)
+        return train(small_rpn(), Crowd(regions), epochs=1, batch_size=1)[0]
+
+    everything = [[0.0, 0.0, 256.0, 192.0]]
+    assert first_loss([])["objectness"] > 0.5
+    # Only anchors with less than half of their area in the image are background yet.
+    assert first_loss(everything)["objectness"] != first_loss([])["objectness"]
+
+
 def test_too_few_images_for_a_batch():
     with pytest.raises(TrainingError, match="12 epochs of 0 batches of 8 images"):
         train(small_rpn(), ShapesDataset(length=7))
+
+
+def test_a_batch_that_cannot_be_shared_out(monkeypatch):
+    monkeypatch.setattr("rpn_lib.distributed.world_size", lambda: 3)
+    with pytest.raises(TrainingError, match="evenly among 3 processes"):
+        train(small_rpn(), ShapesDataset(length=8), batch_size=8)
 
 
 def test_proposing_leaves_the_mode_as_it_was():
@@ -92,9 +234,13 @@ def test_command_line_on_a_folder(folder, tmp_path, capsys):  # noqa: F811
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "nowhere"], "train.txt is missing. A Pascal-VOC folder lists"),
-        (["--epochs", "0"], "error: 0 epochs of 50 batches of 8 images"),
+        (["--data", "nowhere"], "error: nowhere is no folder."),
+        (["--epochs", "0"], "error: epochs=0 must be 1 or more."),
+        (["--batch-size", "-8"], "error: batch_size=-8 must be 1 or more."),
+        (["--lr", "nan"], "error: lr=nan must be a number above 0."),
+        (["--side", "8"], "error: side=8 must be 32 pixels or more."),
         (["--sizes", "-3"], "error: sizes of level 0 must be a list of positive"),
+        (["--sizes", "3", "--fpn"], "error: The small backbone has neither a pyramid"),
     ],
 )
 def test_command_line_says_in_one_line_what_is_wrong(

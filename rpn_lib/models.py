@@ -1,0 +1,167 @@
+"""Whole networks, built from a few settings that a checkpoint can hold.
+
+Dimension letters: L levels; A anchor shapes of a level.
+"""
+
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from rpn_lib.anchors import AnchorGenerator
+from rpn_lib.boxes import BoxError
+from rpn_lib.checkpoint import State, TrainingError, read_state
+from rpn_lib.loss import RPNLoss
+from rpn_lib.network import STAGES, SmallBackbone, TorchvisionBackbone
+from rpn_lib.rpn import RegionProposalNetwork
+
+BACKBONES = ("small", *STAGES)
+
+
+def small_rpn(
+    sizes: Sequence[float] = (24, 40, 64, 96),
+    aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
+    **options: Any,
+) -> RegionProposalNetwork:
+    """An RPN on the small backbone: one level, stride 16.
+
+    Args:
+        sizes: anchor sizes, pixels.
+        aspect_ratios: width / height of the anchors.
+        **options: handed on to `RegionProposalNetwork`. The loss has beta 0.1 if none
+            is given; deltas are mostly smaller than 1, all on the parabola of beta 1.
+
+    >>> sum(p.numel() for p in small_rpn().parameters()) < 1_000_000
+    True
+    """
+    backbone = SmallBackbone()
+    options.setdefault("loss", RPNLoss(beta=0.1))
+    anchors = AnchorGenerator([list(sizes)], aspect_ratios, strides=[backbone.stride])
+    return RegionProposalNetwork(backbone, anchors, **options)
+
+
+def build_rpn(
+    backbone: str = "small",
+    *,
+    fpn: bool = False,
+    weights: str | None = None,
+    sizes: Sequence[float] | None = None,
+    aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
+    shapes: Sequence[Sequence[float]] | None = None,
+    **options: Any,
+) -> RegionProposalNetwork:
+    """An RPN on any backbone, its anchors shared out among the levels.
+
+    Args:
+        backbone: `"small"`, or a name that `TorchvisionBackbone` knows.
+        fpn: with a feature pyramid; not for `"small"`.
+        weights: `None` for random ones, `"DEFAULT"` for those learnt on ImageNet.
+        sizes: anchor sizes, pixels; with a pyramid one for each level, the smallest
+            first.
+        aspect_ratios: width / height of the anchors of each size.
+        shapes: in place of sizes and ratios, `(width, height)` of L times A shapes, the
+            smallest area first, as `suggest_shapes` gives them; each level gets A.
+        **options: as of `small_rpn`.
+
+    Raises:
+        BoxError: settings that do not fit together.
+        ConnectionError: weights that cannot be downloaded.
+
+    >>> build_rpn(shapes=[[10, 20], [40, 40]]).anchors.levels[0].tolist()
+    [[10.0, 20.0], [40.0, 40.0]]
+    """
+    if backbone == "small":
+        if fpn or weights is not None:
+            raise BoxError(
+                "The small backbone has neither a pyramid nor pretrained weights; take "
+                f"one of {', '.join(STAGES)}."
+            )
+        body: Any = SmallBackbone()
+    else:
+        body = TorchvisionBackbone(backbone, fpn=fpn, weights=weights)
+    levels = len(body.strides)
+    options.setdefault("loss", RPNLoss(beta=0.1))
+    if shapes is not None:
+        if not shapes or len(shapes) % levels:
+            raise BoxError(
+                f"{len(shapes)} anchor shapes cannot be shared out evenly among "
+                f"{levels} levels."
+            )
+        each = len(shapes) // levels
+        parts = [list(shapes[i : i + each]) for i in range(0, len(shapes), each)]
+        anchors = AnchorGenerator(shapes=parts, strides=body.strides)
+    else:
+        chosen = list(sizes or ((32, 64, 128, 256, 512) if fpn else (24, 40, 64, 96)))
+        if fpn and len(chosen) != levels:
+            raise BoxError(
+                f"{len(chosen)} anchor sizes for {levels} levels of the pyramid; give "
+                "one for each, the smallest first."
+            )
+        per_level = [[size] for size in chosen] if fpn else [chosen]
+        anchors = AnchorGenerator(per_level, aspect_ratios, strides=body.strides)
+    return RegionProposalNetwork(body, anchors, **options)
+
+
+def network_of(state: State, path: str | Path = "state") -> RegionProposalNetwork:
+    """The network that a checkpoint holds, in evaluation mode, on the CPU.
+
+    Nothing is downloaded: the checkpoint has all weights.
+
+    Args:
+        state: what `read_state` gave.
+        path: what to call it in a message.
+
+    Raises:
+        TrainingError: a state without network, or one of another program.
+    """
+    try:
+        settings = dict(state["settings"])
+        settings.pop("weights", None)
+        rpn = build_rpn(**settings)
+        rpn.load_state_dict(state["model"])
+    except Exception as error:
+        raise TrainingError(
+            f"{path} is no checkpoint of this program: {error}"
+        ) from error
+    return rpn.eval()
+
+
+def load_checkpoint(path: str | Path) -> RegionProposalNetwork:
+    """Build the network that a checkpoint of the command line holds.
+
+    Args:
+        path: the `checkpoint.pt` that a run has written, or one of its
+            `checkpoints/step-*.pt`.
+
+    Returns:
+        the trained network, in evaluation mode, on the CPU.
+
+    Raises:
+        TrainingError: no such file, or one that is no checkpoint.
+
+    >>> load_checkpoint("nowhere.pt")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    rpn_lib.checkpoint.TrainingError: nowhere.pt is missing; train first, or name ...
+    """
+    return network_of(read_state(path), path)
+
+
+def trained_rpn() -> RegionProposalNetwork:
+    """The network that `rpn train` makes on the scenes, ready to use.
+
+    Its weights come with the library, in half precision, so that what is shown of a
+    trained network is the same on every machine.
+
+    Returns:
+        the network in evaluation mode, on the CPU, in float32.
+
+    >>> from rpn_lib.data import ShapesDataset
+    >>> from rpn_lib.evaluate import recall
+    >>> from rpn_lib.measure import propose
+    >>> scenes = ShapesDataset(length=20, seed=1)
+    >>> proposals, gt_boxes = propose(trained_rpn(), scenes)
+    >>> recall(proposals, gt_boxes, k=100).at(0.5) > 0.9
+    True
+    """
+    with as_file(files("rpn_lib") / "scenes.pt") as path:
+        return load_checkpoint(path)

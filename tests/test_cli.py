@@ -1,0 +1,430 @@
+"""The command `rpn`: what it writes, what it says, and its exit codes."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from test_data import annotate, write_folder
+
+from rpn_lib import runs
+from rpn_lib.checkpoint import read_state
+from rpn_lib.cli import _parser, main, propose_in
+from rpn_lib.images import image_size
+from rpn_lib.models import load_checkpoint, network_of
+from rpn_lib.network import TorchvisionBackbone
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ("train", "evaluate", "propose", "anchors", "check")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data") / "scenes")
+
+
+def train(data, out, *more):
+    text = f"train --data {data} --side 64 --epochs 2 --batch-size 4 --out {out}"
+    return main([*text.split(), "--device", "cpu", *map(str, more)])
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "rpn"
+    assert train(data, out) == 0
+    return out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert f"  rpn {command}" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_without_a_command_they_are_listed(capsys):
+    assert main([]) == 2
+    text = capsys.readouterr().out
+    assert all(f"rpn {command}" in text for command in COMMANDS)
+
+
+def test_it_runs_as_a_module_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "rpn_lib", "check", "nowhere"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": ":".join(filter(None, sys.path))},
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: nowhere is no folder.\n"
+
+
+def test_the_command_is_named_in_the_metadata():
+    text = (ROOT / "pyproject.toml").read_text()
+    assert '[project.scripts]\nrpn = "rpn_lib.cli:main"' in text
+
+
+def test_the_page_on_running_names_options_that_exist():
+    named = set(re.findall(r"`(--[a-z-]+)", (ROOT / "book/running.md").read_text()))
+    assert len(named) > 10
+    options = {
+        option
+        for parser in commands().values()
+        for action in parser._actions
+        for option in action.option_strings
+    }
+    assert named - options == set()
+
+
+def commands():
+    return next(
+        action.choices for action in _parser()._actions if action.dest == "command"
+    )
+
+
+# train
+
+
+def test_a_run_leaves_everything_in_its_folder(run):
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoint.pt",
+        "checkpoints",
+        "metrics.csv",
+        "proposals.png",
+        "results.json",
+        "settings.json",
+    ]
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "3", "4", "5", "6", "6"]
+    assert [bool(row["AR@100"]) for row in rows] == [False, False, False, True] * 2
+    assert all(float(row["val_box"]) > 0 for row in rows if row["val_box"])
+    results = json.loads((run / "results.json").read_text())
+    assert results["images"] == 5
+    assert 0 <= results["waiting for data"] <= 1
+    assert results["AR@100"] == pytest.approx(float(rows[-1]["AR@100"]), abs=1e-5)
+
+
+def test_anchors_are_fitted_to_the_boxes_unless_sizes_are_given(run):
+    shapes = read_state(run / "checkpoint.pt")["settings"]["shapes"]
+    assert len(shapes) == 12
+    areas = [width * height for width, height in shapes]
+    assert 14**2 < areas[0] < areas[-1] < 44**2  # the scenes have 16 to 40 pixels
+
+
+def test_a_run_can_be_repeated_from_its_settings(run, tmp_path):
+    again = tmp_path / "again"
+    arguments = ["train", "--settings", str(run / "settings.json")]
+    assert main([*arguments, "--out", str(again)]) == 0
+    first, second = (
+        read_state(folder / "checkpoint.pt")["model"] for folder in (run, again)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_another_run_is_not_overwritten(run, data, capsys):
+    before = (run / "checkpoint.pt").read_bytes()
+    assert train(data, run) == 2
+    assert "holds a run that is finished. Continue it with --resume, choose" in (
+        capsys.readouterr().err
+    )
+    assert (run / "checkpoint.pt").read_bytes() == before
+
+
+def test_overwrite_replaces_it(data, tmp_path):
+    assert train(data, tmp_path / "out") == 0
+    assert train(data, tmp_path / "out", "--epochs", 1, "--overwrite") == 0
+    names = [path.name for path in (tmp_path / "out/checkpoints").iterdir()]
+    assert names == ["step-00000003.pt"]
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(data, tmp_path, capsys, monkeypatch):
+    original = runs.train
+
+    def interrupted(*arguments, after_step, **options):
+        def step(row):
+            after_step(row)
+            if row["step"] == 2:
+                signal.raise_signal(signal.SIGINT)
+
+        return original(*arguments, after_step=step, **options)
+
+    monkeypatch.setattr(runs, "train", interrupted)
+    out = tmp_path / "out"
+    assert train(data, out) == 130
+    error = capsys.readouterr().err
+    assert "Stopped after step 2 of 6. The last good checkpoint is" in error
+    assert f"Continue with: rpn train --resume --out {out}" in error
+    assert "Traceback" not in error
+    monkeypatch.undo()
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    assert "continues after step 2 of 6" in capsys.readouterr().out
+    with (out / "metrics.csv").open() as file:
+        steps = [row["step"] for row in csv.DictReader(file)]
+    assert steps == ["1", "2", "3", "3", "4", "5", "6", "6"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="NOT RUN: process groups are of POSIX")
+def test_ctrl_c_in_a_terminal_reaches_worker_processes_too(data, tmp_path):
+    text = f"train --data {data} --side 64 --epochs 500 --batch-size 4 --workers 2"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rpn_lib", *text.split(), "--out", str(tmp_path / "o")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 2"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped after step" in error
+    assert "Continue with: rpn train --resume" in error
+    assert "Traceback" not in error
+
+
+def test_there_is_nothing_to_resume(tmp_path, capsys):
+    assert main(["train", "--resume", "--out", str(tmp_path)]) == 2
+    assert "there is no run to continue" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made(data, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert train(data, tmp_path / "file" / "out") == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_the_cache_and_the_workers_change_nothing(run, data, tmp_path):
+    out = tmp_path / "out"
+    assert train(data, out, "--cache", "none", "--workers", 1) == 0
+    first, second = (
+        read_state(folder / "checkpoint.pt")["model"] for folder in (run, out)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_a_truncated_picture_stops_before_the_first_step(
+    tmp_path, capsys, cache, monkeypatch
+):
+    data = write_folder(tmp_path / "data")
+    path = data / "JPEGImages/scene_3.png"
+    path.write_bytes(path.read_bytes()[:2000])
+    monkeypatch.setattr(runs, "train", lambda *a, **k: pytest.fail("it started"))
+    assert train(data, tmp_path / "out", "--cache", cache) == 2
+    assert "scene_3.png" in capsys.readouterr().err
+
+
+def test_a_class_that_is_never_trained_on_is_told(tmp_path, capsys):
+    data = write_folder(tmp_path / "data")
+    annotate(data, "scene_14", [("zebra", 5, 5, 40, 40)], width=96, height=64)
+    assert train(data, tmp_path / "out", "--epochs", 1) == 0
+    assert "only in val, never trained on: zebra" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ["--backbone", "resnet18"],
+        [
+            "--backbone",
+            "mobilenet_v3_small",
+            "--fpn",
+            "--sizes",
+            *["12", "20", "30", "40", "50"],
+        ],
+    ],
+)
+def test_backbones_of_torchvision(data, tmp_path, network):
+    out = tmp_path / "out"
+    assert train(data, out, "--epochs", 1, *network) == 0
+    rpn = load_checkpoint(out / "checkpoint.pt")
+    assert isinstance(rpn.backbone, TorchvisionBackbone)
+    assert len(rpn([torch.rand(3, 64, 96)]).proposals) == 1
+
+
+def test_pretrained_weights_without_a_network(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    code = train(data, tmp_path / "out", "--backbone", "resnet18", "--pretrained")
+    assert code == 2
+    error = capsys.readouterr().err
+    assert "The weights of resnet18 cannot be downloaded" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("device", ["quantum", "meta:7x"])
+def test_a_device_that_is_not_there(data, tmp_path, capsys, device):
+    assert train(data, tmp_path / "out", "--device", device) == 2
+    assert f"The device {device} cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kinds", [[], ["scale", "light", "flip", "updown"]])
+def test_augmentation(data, tmp_path, kinds):
+    assert train(data, tmp_path / "out", "--epochs", 1, "--augment", *kinds) == 0
+
+
+def test_tensorboard_is_written_where_it_is_installed(data, tmp_path, monkeypatch):
+    """A stand-in for the package, with the calls that are made of it."""
+    written = {}
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            assert folder == tmp_path / "out" / "tensorboard"
+            assert purge_step == 1
+
+        def add_scalar(self, name, value, step):
+            written.setdefault(name, []).append(step)
+
+        def close(self):
+            written["closed"] = True
+
+    module = type(sys)("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    assert train(data, tmp_path / "out") == 0
+    assert written["box"] == [1, 2, 3, 4, 5, 6]
+    assert written["AR@100"] == [3, 6]
+    assert written["closed"]
+
+
+def test_sizes_and_classes_of_another_data_set_need_no_setting(tmp_path):
+    """Objects four times as large in larger images: side, anchors, epochs fit."""
+    boxes = torch.tensor([[8.0, 8, 28, 28]] * 10)
+    few = runs.Record("a", tmp_path, (1200, 1600), boxes, [], boxes[:0])
+    assert runs.choose_side([few]) == 800  # small objects: as large as it gets
+    large = few._replace(boxes=boxes * 20)
+    assert runs.choose_side([large]) == 240
+    middle = few._replace(boxes=boxes * 2)
+    assert runs.choose_side([middle]) == 480  # 40 pixels become 16
+
+
+# evaluate
+
+
+def test_evaluate_repeats_the_numbers_of_the_training(run, tmp_path, capsys):
+    arguments = ["evaluate", "--checkpoint", str(run / "checkpoint.pt"), "--device"]
+    assert main([*arguments, "cpu", "--out", str(tmp_path)]) == 0
+    assert "AR, all" in capsys.readouterr().out
+    [numbers] = json.loads((tmp_path / "evaluation.json").read_text()).values()
+    results = json.loads((run / "results.json").read_text())
+    for name in ("AR@100", "recall@0.5/100", "AR@100 small", "box loss"):
+        assert numbers[name] == pytest.approx(results[name], abs=1e-5, nan_ok=True)
+    assert image_size(tmp_path / "evaluation.png") == (450, 1500)
+
+
+def test_evaluate_compares_two(run, data, tmp_path, capsys):
+    steps = sorted((run / "checkpoints").iterdir())
+    arguments = ["evaluate", "--checkpoint", str(steps[0]), "--compare", str(steps[1])]
+    arguments += ["--data", str(data), "--side", "64", "--precision", "--out"]
+    assert main([*arguments, str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert f"AR@100 of {steps[1]} less that of {steps[0]}:" in text
+    assert text.count("precision, 100 proposals: AP ") == 2
+    assert len(json.loads((tmp_path / "evaluation.json").read_text())) == 2
+
+
+# propose
+
+
+def test_propose_in_a_photograph(run, data, tmp_path):
+    photo = data / "JPEGImages/scene_15.png"
+    large = tmp_path / "large.png"
+    with Image.open(photo) as image:
+        image.resize((480, 320)).save(large)
+    arguments = ["--checkpoint", str(run / "checkpoint.pt"), "--out", str(tmp_path)]
+    assert main(["propose", str(large), *arguments, "--proposals", "7"]) == 0
+    found = json.loads((tmp_path / "large.png.json").read_text())
+    assert (found["width"], found["height"]) == (480, 320)
+    assert len(found["boxes"]) == len(found["scores"]) == 7
+    assert found["scores"] == sorted(found["scores"], reverse=True)
+    corners = torch.tensor(found["boxes"])
+    assert corners[:, 2].max() > 96  # in pixels of the photograph, not of the network
+    assert (corners[:, 2:] <= torch.tensor([480, 320])).all()
+    height, width = image_size(tmp_path / "large.png.proposals.png")
+    assert width / height == pytest.approx(480 / 320, rel=0.01)
+
+
+def test_propose_in_a_folder_leaves_out_what_it_cannot_read(run, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    (photos / "more").mkdir(parents=True)
+    Image.new("RGB", (96, 64)).save(photos / "a.jpg")
+    Image.new("L", (96, 64)).save(photos / "more" / "a.png")
+    (photos / "b.jpg").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    arguments = ["--checkpoint", str(run / "checkpoint.pt"), "--out", str(out)]
+    assert main(["propose", str(photos), *arguments]) == 1
+    assert "left out:" in capsys.readouterr().err
+    names = {str(path.relative_to(out)) for path in out.rglob("*.json")}
+    assert names == {"a.jpg.json", "more/a.png.json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["propose", "nowhere.jpg"], "is missing; train first, or name another."),
+        (["evaluate", "--checkpoint", "nowhere.pt"], "nowhere.pt is missing; train"),
+        (["anchors", "nowhere"], "nowhere is no folder."),
+        (["check", "nowhere"], "nowhere is no folder."),
+    ],
+)
+def test_mistakes_end_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_proposals_of_the_network_are_scaled_back():
+    torch.manual_seed(0)
+    rpn = network_of({"settings": {}, "model": runs.build_rpn().state_dict()})
+    image = torch.randint(0, 255, (3, 128, 192), dtype=torch.uint8)
+    plain, _ = propose_in(rpn, image)
+    same, _ = propose_in(rpn, image, side=128)
+    assert torch.equal(plain, same)
+    half, _ = propose_in(rpn, image, side=64)
+    assert half[:, 2].max() > 100
+
+
+# anchors, check
+
+
+def test_anchors_shows_the_coverage(data, tmp_path, capsys):
+    arguments = ["anchors", str(data), "--side", "64", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    fitted = capsys.readouterr().out
+    assert "objects in 13 images" in fitted
+    assert "anchor shapes, width x height: " in fitted
+    assert main([*arguments, "--sizes", "200"]) == 0
+    unfit = capsys.readouterr().out
+    assert "hard to reach: scene_" in unfit
+    assert image_size(tmp_path / "anchors.png") == (500, 1200)
+
+
+def test_check_lists_everything_and_says_so_by_its_exit_code(tmp_path, capsys):
+    data = write_folder(tmp_path / "data")
+    assert main(["check", str(data)]) == 0
+    assert "train, val: 18 images" in capsys.readouterr().out
+    bad = [("ellipse", 9, 9, 9, 9), ("ellipse", 1, 1, 99, 9)]
+    annotate(data, "scene_2", bad, width=96, height=64)
+    (data / "JPEGImages/scene_14.png").write_bytes(b"")
+    assert main(["check", str(data)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith(f"{data}/Annotations/scene_2.xml, object 0 (xmin")
+    assert lines[-1].endswith("3 problems.")
