@@ -1,6 +1,7 @@
 """What the book asks of Sphinx beyond Jupyter Book: hooks, each with its reason."""
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,8 +27,12 @@ def embed_attachments(app, docname, source):
 
 
 def drop_repeated_scripts(app, pagename, templatename, context, doctree):
-    """Thebe's script comes twice and throws the second time, even with Thebe off."""
-    seen = set()
+    """Thebe's script comes twice and throws the second time, even with Thebe off.
+
+    MathJax, 1 MB, comes to every page: only where there are formulas is it wanted.
+    """
+    formulas = re.search(r'class="[^"]*\bmath\b', context.get("body", ""))
+    seen = set() if formulas else {f"_static/{app.config.mathjax_path}"}
     scripts = []
     for script in context.get("script_files", []):
         inline = getattr(script, "attributes", {}).get("body", "")
