@@ -587,6 +587,9 @@ def _script() -> str:
     """The script of the element, without its comments and needless spaces."""
     source = files("rpn_lib").joinpath("explore.js").read_text("utf-8")
     source = re.sub(r"^ *(//.*\n)?| +// .*$", "", source, flags=re.MULTILINE)
+    head, css, tail = re.split("(?<=const CSS = )(`[^`]*`)", source)
+    css = re.sub(r" ?([{}]) ?|([:;,]) ", r"\1\2", css)
     # Around punctuation, but not in a string.
-    spaces = r"""('[^'\n]*'|`[^`\n]*`)| *([{};,=<>?:&|]) *"""
-    return re.sub(r"\n+", "\n", re.sub(spaces, r"\1\2", source)).strip()
+    spaces = r"""('[^'\n]*'|`[^`\n]*`)| *([{}();,=<>?!:&|+*]) *"""
+    head, tail = (re.sub(spaces, r"\1\2", part) for part in (head, tail))
+    return re.sub(r"(?<=[{;,])\n+|(?<=\n)\n+", "", head + css + tail).strip()

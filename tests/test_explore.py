@@ -587,7 +587,7 @@ def test_the_script_comes_with_the_package_and_is_small():
     assert len(served.encode()) < 10_000
     assert "</" not in source  # would end the script, or confuse a reader of HTML
     assert source.startswith("// <rpn-explorer")
-    assert served.startswith("(function (){")
+    assert served.startswith("(()=>{")
     assert served.endswith("})();")
     # Nothing but comments and white space is gone, and that not from the texts.
     code = re.sub(r"^ *//.*| // .*", "", source, flags=re.MULTILINE)
