@@ -47,7 +47,9 @@ def shorten(text):
     if len(text) <= LENGTH:
         return text
     end = max(text.rfind(mark, 0, LENGTH) + 1 for mark in (". ", "? "))
-    return text[:end] if end > LENGTH // 3 else text[: LENGTH - 1].rsplit(" ", 1)[0] + "…"
+    return (
+        text[:end] if end > LENGTH // 3 else text[: LENGTH - 1].rsplit(" ", 1)[0] + "…"
+    )
 
 
 def lead_picture(app, docname):
@@ -55,7 +57,9 @@ def lead_picture(app, docname):
     source = Path(app.env.doc2path(docname))
     if source.suffix == ".ipynb":
         cell = json.loads(source.read_text("utf-8"))["cells"][0]
-        found = re.search(r"!\[(.*?)\]\(attachment:(.*?)\)", "".join(cell["source"]), re.S)
+        found = re.search(
+            r"!\[(.*?)\]\(attachment:(.*?)\)", "".join(cell["source"]), re.S
+        )
         if found:
             (data,) = cell["attachments"][found[2]].values()
             return base64.b64decode(data), " ".join(found[1].split())
