@@ -93,8 +93,11 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
     set(all, { class: 'all', role: 'group', 'aria-label': spec.title || spec.alt });
     add(all, 'style', {}, CSS);
     // Jupyter takes keys and clicks for its own, and arrow keys turn pages in a book.
+    // Ctrl-S is meant for them.
     for (const type of ['keydown', 'mousedown']) {
-      all.addEventListener(type, (event) => event.stopPropagation());
+      all.addEventListener(type, (event) => {
+        if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+      });
     }
     if (spec.title) add(all, 'p', { class: 'title' }, spec.title);
 

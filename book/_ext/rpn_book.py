@@ -43,6 +43,14 @@ def drop_repeated_scripts(app, pagename, templatename, context, doctree):
     context["script_files"] = scripts
 
 
+def drop_deprecated_roles(app, pagename, templatename, context, doctree):
+    """docutils gives the entries of the references a role that ARIA no longer has."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            'role="doc-biblioentry"', 'role="listitem"'
+        )
+
+
 def copy_mathjax(app, exception):
     """Formulas without a network: the parts of MathJax that a page loads."""
     if exception is None:
@@ -63,6 +71,7 @@ def skip_tuple_fields(app, what, name, obj, skip, options):
 def setup(app):
     app.connect("source-read", embed_attachments)
     app.connect("html-page-context", drop_repeated_scripts, priority=900)
+    app.connect("html-page-context", drop_deprecated_roles)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -105,6 +105,9 @@ def test_the_page_does_not_see_the_keys_of_the_figure(figure, write, open_page):
     slider.click()
     slider.press("ArrowRight")
     assert page.evaluate("seen") == []
+    slider.press("Control+k")  # not for a slider
+    assert page.evaluate("seen") == ["keydown"] * 2  # Control itself, and then k
+    page.evaluate("seen = []")
     page.locator("#other").press("ArrowRight")
     assert page.evaluate("seen") == ["keydown"]
 
