@@ -22,7 +22,7 @@ CARD = (1200, 630)  # the size that most sites ask for
 MARGIN = 24
 
 
-def description(doctree):
+def description(doctree, book):
     """The first paragraph of prose, as many sentences of it as are shown."""
     after_picture = False
     for node in doctree.findall(nodes.paragraph):
@@ -39,7 +39,7 @@ def description(doctree):
         ):
             return shorten(node.astext())
         after_picture = picture or (after_picture and lone)
-    return doctree.next_node(nodes.title).astext()
+    return f"{doctree.next_node(nodes.title).astext()} of the book {book}"
 
 
 def shorten(text):
@@ -78,7 +78,7 @@ def add_description(app, pagename, templatename, context, doctree):
         return
     home = pagename == app.config.root_doc
     book = app.config.html_title
-    text = description(doctree)
+    text = description(doctree, book)
     tags = {
         "og:title": book if home else doctree.next_node(nodes.title).astext(),
         "og:type": "website" if home else "article",
@@ -131,7 +131,7 @@ def write_pages(app):
     root = app.env.get_doctree(app.config.root_doc)
     values = {
         "title": escape(app.config.html_title),
-        "description": escape(description(root)),
+        "description": escape(description(root, app.config.html_title)),
         # The page for a wrong address is served at any depth: its links are absolute.
         "base": escape(urlsplit(app.config.html_baseurl).path or "/"),
         "first": escape(app.builder.get_target_uri(app.config.root_doc)),

@@ -444,7 +444,8 @@ def test_a_figure_taken_off_the_page_stops(film, open_film):
 
 
 def test_check_boxes_stand_side_by_side(write, open_page):
-    sliders = {"a": [False, True], "b": [True, False], "n": [1, 2], "c": [False, True]}
+    off, on = [False, True], [True, False]
+    sliders = {"box 1": off, "box 2": on, "length": [1, 2], "box 3": off}
     figure = explore(sliders, lambda *v: State([], f"{v}"), (40, 60), alt="x")
     page = open_page(write(figure.html))
     tops = [page.get_by_label(name).bounding_box()["y"] for name in sliders]

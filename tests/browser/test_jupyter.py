@@ -70,8 +70,12 @@ def lab(tmp_path_factory, figure):
         time.sleep(0.2)  # the file is there before its content
         yield json.loads(found[0].read_text())["url"], folder
     finally:
-        server.terminate()
-        server.wait(20)
+        server.terminate()  # it ends its kernels first
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 @pytest.fixture
@@ -111,14 +115,22 @@ def check(page, figure, size, both):
 
 
 def run(page):
-    page.locator(".jp-CodeCell .cm-content").click()
-    page.keyboard.press("Control+Enter")
+    """Run the cell; the keys are lost where JupyterLab is not connected to it yet."""
+    prompt = page.locator(".jp-CodeCell .jp-InputArea-prompt")
+    before = prompt.inner_text()
+    for _ in range(20):
+        page.locator(".jp-CodeCell .cm-content").click()
+        page.keyboard.press("Control+Enter")
+        for _ in range(20):
+            if prompt.inner_text() != before:
+                return
+            page.wait_for_timeout(100)
+    pytest.fail("JupyterLab does not run the cell.")
 
 
 def test_run_again_saved_and_reopened(open_notebook, lab, figure):
     _, folder = lab
     page = open_notebook("fresh")
-    page.wait_for_selector("[data-status=idle], .jp-NotebookPanel-toolbar")
     run(page)
     check(page, figure, 8, False)
     size = page.get_by_role("slider", name="size")
