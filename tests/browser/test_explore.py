@@ -105,6 +105,9 @@ def test_the_page_does_not_see_the_keys_of_the_figure(figure, write, open_page):
     slider.click()
     slider.press("ArrowRight")
     assert page.evaluate("seen") == []
+    slider.press("Control+k")  # not for a slider
+    assert page.evaluate("seen") == ["keydown"] * 2  # Control itself, and then k
+    page.evaluate("seen = []")
     page.locator("#other").press("ArrowRight")
     assert page.evaluate("seen") == ["keydown"]
 
@@ -440,6 +443,19 @@ def test_a_figure_taken_off_the_page_stops(film, open_film):
     check_film(page, film, False, 2)
 
 
+def test_check_boxes_stand_side_by_side(write, open_page):
+    off, on = [False, True], [True, False]
+    sliders = {"box 1": off, "box 2": on, "length": [1, 2], "box 3": off}
+    figure = explore(sliders, lambda *v: State([], f"{v}"), (40, 60), alt="x")
+    page = open_page(write(figure.html))
+    tops = [page.get_by_label(name).bounding_box()["y"] for name in sliders]
+    assert tops == sorted(tops)  # in the order that was given
+    assert tops[0] == tops[1] < tops[2] < tops[3]
+    assert not page.locator("output").first.is_visible()  # the box shows it
+    page.emulate_media(media="print")
+    assert page.locator("output").all_inner_texts() == ["off", "on", "1", "off"]
+
+
 def test_a_link_carries_the_positions(figure, film, write, open_page):
     path = write(figure.html + "<p style='height: 2000px'></p>" + film.html)
     page = open_page(path)
@@ -490,7 +506,8 @@ def test_in_jupyter_there_is_no_link(film, write, open_page):
 def test_in_a_sandboxed_frame_all_but_the_link_works(film, write, open_page):
     content = film.html.replace("&", "&amp;").replace('"', "&quot;")
     path = write(f'<iframe sandbox="allow-scripts" srcdoc="{content}"></iframe>')
-    frame = open_page(path).frame_locator("iframe")
+    # The button then makes one step, however slow the machine is.
+    frame = open_page(path, reduced_motion="reduce").frame_locator("iframe")
     check_film(frame, film, False, 0)
     frame.get_by_label("lines").check()
     check_film(frame, film, True, 0)
