@@ -147,7 +147,7 @@ def load_checkpoint(path: str | Path) -> RegionProposalNetwork:
 
 
 def trained_rpn() -> RegionProposalNetwork:
-    """The network that `rpn train` makes on the scenes, ready to use.
+    """A network that was trained on 400 made scenes for 12 epochs, ready to use.
 
     Its weights come with the library, in half precision, so that what is shown of a
     trained network is the same on every machine.
