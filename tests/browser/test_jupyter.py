@@ -115,16 +115,20 @@ def check(page, figure, size, both):
 
 
 def run(page):
-    """Run the cell; the keys are lost where JupyterLab is not connected to it yet."""
+    """Run the cell; JupyterLab forgets that before it is connected to the kernel."""
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    page.wait_for_timeout(1000)
     prompt = page.locator(".jp-CodeCell .jp-InputArea-prompt")
     before = prompt.inner_text()
-    for _ in range(20):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         page.locator(".jp-CodeCell .cm-content").click()
         page.keyboard.press("Control+Enter")
-        for _ in range(20):
-            if prompt.inner_text() != before:
-                return
-            page.wait_for_timeout(100)
+        page.wait_for_timeout(500)
+        while "*" in prompt.inner_text() and time.monotonic() < deadline:
+            page.wait_for_timeout(100)  # it runs
+        if prompt.inner_text() != before:
+            return
     pytest.fail("JupyterLab does not run the cell.")
 
 
