@@ -311,7 +311,7 @@ def plot_recall_iou(
         recall = result.recall(k)
         ax.plot(recall.thresholds, recall.recalls.numpy(), label=name, **_look(i))
     ax.set(xlabel="IoU that counts as found", ylabel=f"recall, {k} proposals")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="lower left")
     return ax
 
 
@@ -356,7 +356,7 @@ def plot_recall_proposals(
     ax.set_ylabel(what if area == "all" else f"{what}, {area} objects")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter("")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="lower right")
     return ax
 
 
@@ -407,7 +407,7 @@ def plot_recall_area(
         ax.bar_label(bars, labels, fontsize=7)
     ax.set_xticks(range(len(areas)), areas)
     ax.set(xlabel="area of the object", ylabel=f"average recall, {k} proposals")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="lower right")
     return ax
 
 

@@ -114,12 +114,12 @@ def match_anchors(
     if not 0 <= min_best_iou <= 1:
         raise BoxError(f"min_best_iou={min_best_iou} must be between 0 and 1.")
 
-    iou, gt_index, gt_best_iou, best = _best_pairs(
-        anchors, gt_boxes, valid, min_best_iou
+    iou, gt_index, gt_best_iou, is_best = _best_pairs(
+        anchors, gt_boxes, valid, min_best_iou, skip=anchors.device.type == "cpu"
     )
     positive = iou >= positive_iou
     if best_anchor:
-        positive[best] = True
+        positive |= is_best
     missing = min_num_positives - int(positive.sum()) if min_num_positives else 0
     if missing > 0:
         rank = iou.masked_fill(positive, 0).sort(descending=True, stable=True)
@@ -135,30 +135,36 @@ def match_anchors(
 
 
 def _best_pairs(
-    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, least: float
+    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, least: float, skip: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Best true box and IoU of each anchor, best IoU of each true box, anchors with it.
+    """Best true box and IoU of each anchor, best IoU of each true box, who has it.
 
     The whole matrix of IoUs, (N, G), would take gigabytes for a large image. One block
     of anchors at a time is enough: its rows are finished at once, and of its columns
     only the maximum is kept.
+
+    With `skip`, only the true boxes near a block are compared with it. To ask which
+    these are would make a GPU wait at every block, so there all of them are.
     """
     num_anchors, num_gt = len(anchors), len(gt_boxes)
     iou = anchors.new_zeros(num_anchors)
     gt_index = torch.zeros(num_anchors, dtype=torch.long, device=anchors.device)
+    is_best = torch.zeros_like(gt_index, dtype=torch.bool)
     if not num_gt or not num_anchors:
-        return iou, gt_index, anchors.new_zeros(num_gt), gt_index[:0]
+        return iou, gt_index, anchors.new_zeros(num_gt), is_best
     size = max(1, BLOCK_PAIRS // num_gt)
     blocks = [slice(i, i + size) for i in range(0, num_anchors, size)]
     block_best = anchors.new_zeros(len(blocks), num_gt)
+    near = torch.arange(num_gt, device=anchors.device)
     for i, block in enumerate(blocks):
         part = anchors[block]
-        # Anchors come row by row, so a block is a stripe across the image. A true box
-        # above or below the stripe overlaps none of its anchors: most boxes do not.
-        in_stripe = (gt_boxes[:, 1] < part[:, 3].max()) & (
-            gt_boxes[:, 3] > part[:, 1].min()
-        )
-        near = in_stripe.nonzero()[:, 0]
+        if skip:
+            # Anchors come row by row, so a block is a stripe across the image. A true
+            # box above or below the stripe overlaps none of its anchors: most do not.
+            in_stripe = (gt_boxes[:, 1] < part[:, 3].max()) & (
+                gt_boxes[:, 3] > part[:, 1].min()
+            )
+            near = in_stripe.nonzero()[:, 0]
         if len(near):
             pairs = _iou_rows(gt_boxes[near], part, valid, block)  # (near, block)
             iou[block], index = pairs.max(dim=0)
@@ -168,13 +174,14 @@ def _best_pairs(
     # Which anchors reach it? Only the blocks that hold a maximum are looked at again.
     counts = (gt_best_iou > 0) & (gt_best_iou >= least)
     holds_best = (block_best == gt_best_iou) & counts  # (blocks, G)
-    best = [gt_index[:0]]
-    for i in holds_best.any(dim=1).nonzero()[:, 0].tolist():
-        rows = holds_best[i].nonzero()[:, 0]
-        pairs = _iou_rows(gt_boxes[rows], anchors[blocks[i]], valid, blocks[i])
-        reached = (pairs == gt_best_iou[rows, None]).any(dim=0)
-        best.append(reached.nonzero()[:, 0] + blocks[i].start)
-    return iou, gt_index, gt_best_iou, torch.cat(best)
+    again = holds_best.any(dim=1).tolist() if skip else [True] * len(blocks)
+    for i, block in enumerate(blocks):
+        if again[i]:
+            rows = holds_best[i].nonzero()[:, 0] if skip else near
+            pairs = _iou_rows(gt_boxes[rows], anchors[block], valid, block)
+            reached = (pairs == gt_best_iou[rows, None]) & counts[rows, None]
+            is_best[block] = reached.any(dim=0)
+    return iou, gt_index, gt_best_iou, is_best
 
 
 def _iou_rows(

@@ -45,8 +45,8 @@ def encode(
     boxes, anchors = boxes.float(), anchors.float()
     anchor_size = anchors[..., 2:] - anchors[..., :2]  # (..., 2)
     box_size = boxes[..., 2:] - boxes[..., :2]
-    # Differences of corners first: they stay small and exact wherever in the image the
-    # boxes lie.
+    # Differences of corners first: they are small wherever in the image the boxes lie,
+    # and so is what rounding can do to them.
     shift = (
         (boxes[..., :2] - anchors[..., :2]) + (boxes[..., 2:] - anchors[..., 2:])
     ) / 2
@@ -84,8 +84,8 @@ def decode(
         deltas[..., 2:].clamp(max=max_log_scale).exp() - 1
     ) / 2  # of each side, in anchor sides
     # A corner moves by the shift and by half the growth. Written as a correction to the
-    # anchor's own corner it rounds once, at the end; through the centre it would round
-    # four times.
+    # anchor's own corner, only the last sum is as large as the coordinates and rounds
+    # as coarsely; through the centre, several would be.
     return torch.cat(
         [
             anchors[..., :2] + anchor_size * (shift - growth),

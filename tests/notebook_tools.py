@@ -21,7 +21,11 @@ import warnings
 from pathlib import Path
 
 import nbformat
-from PIL import Image
+import numpy as np
+import torch
+from PIL import Image, ImageColor
+
+from rpn_lib.draw import COLORS, STYLES
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -96,14 +100,33 @@ def _tidy(outputs):
             last.text += output.text
             continue
         if "image/png" in output.get("data", {}):
-            picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
-            small = io.BytesIO()
-            picture.convert("RGB").quantize(96, dither=Image.Dither.NONE).save(
-                small, "PNG", optimize=True
-            )
-            output.data["image/png"] = base64.b64encode(small.getvalue()).decode()
+            png = base64.b64decode(output.data["image/png"])
+            output.data["image/png"] = base64.b64encode(_with_palette(png)).decode()
         tidy.append(output)
     return tidy
+
+
+def _with_palette(png, colors=96):
+    """The picture in few colours, those of the boxes and curves among them.
+
+    Lines are thin: a palette made of the picture alone would give them the nearest
+    colour of a photograph.
+    """
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    found = picture.quantize(colors, dither=Image.Dither.NONE).getpalette("RGB")
+    lines = {style.color for style in STYLES.values()} | {*COLORS, "#ffffff"}
+    fixed = [v for color in sorted(lines) for v in ImageColor.getrgb(color)]
+    palette = torch.tensor([*found, *fixed]).reshape(-1, 3)
+    # Image.quantize looks the nearest colour up in a coarse table: white becomes grey.
+    pixels = torch.from_numpy(np.array(picture)).flatten(0, 1)
+    seen, which = pixels.unique(dim=0, return_inverse=True)
+    nearest = torch.cdist(seen.double(), palette.double()).argmin(dim=1)
+    chosen = nearest.to(torch.uint8)[which].reshape(picture.height, picture.width)
+    small = Image.fromarray(chosen.numpy())
+    small.putpalette(palette.flatten().tolist())
+    file = io.BytesIO()
+    small.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _refresh_lead_picture(notebook):

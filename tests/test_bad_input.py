@@ -198,6 +198,15 @@ MESSAGES = [
         "0 <= negative_iou <= positive_iou <= 1, with positive_iou above 0.",
     ),
     (
+        lambda: match_anchors(BOX, BOX, positive_iou=1.5),
+        "negative_iou=0.3 and positive_iou=1.5 must keep the order "
+        "0 <= negative_iou <= positive_iou <= 1, with positive_iou above 0.",
+    ),
+    (
+        lambda: match_anchors(BOX, BOX, min_best_iou=1.5),
+        "min_best_iou=1.5 must be between 0 and 1.",
+    ),
+    (
         lambda: match_anchors(BOX, BOX, gt_labels=torch.tensor([0])),
         "gt_labels must hold a class from 1 for each of the 1 true boxes (0 means "
         "background, -1 ignored), not [0].",
@@ -231,6 +240,14 @@ MESSAGES = [
     (
         lambda: RPNLoss(beta=-0.5),
         "lambda_=1.0 and beta=-0.5 must be 0 or more.",
+    ),
+    (
+        lambda: RPNLoss(normalizer="anchors"),
+        'normalizer is "positives", "sampled" or "paper", not \'anchors\'.',
+    ),
+    (
+        lambda: RPNLoss(box="iou"),
+        'box is "smooth_l1" or "giou", not \'iou\'.',
     ),
     # nms
     (
@@ -366,6 +383,10 @@ MESSAGES = [
     (
         lambda: match_anchors(BOX, BOX, ignore_boxes=BOX, ignore_fraction=0),
         "ignore_fraction=0 must be above 0 and at most 1.",
+    ),
+    (
+        lambda: match_anchors(BOX, BOX, ignore_boxes=BOX, ignore_fraction=1.5),
+        "ignore_fraction=1.5 must be above 0 and at most 1.",
     ),
     (
         lambda: match_anchors(BOX, BOX, ignore_boxes=torch.tensor([[4.0, 4, 2, 8]])),

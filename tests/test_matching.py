@@ -3,6 +3,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import (
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 from torchvision.ops import box_iou as their_iou
 
@@ -357,12 +361,56 @@ def test_more_anchors_than_a_block_holds(monkeypatch):
     assert_same(match_anchors(anchors, gt_boxes), blocks)
 
 
+@pytest.mark.parametrize("least", [0.0, 0.2])
+def test_what_a_gpu_does_gives_the_same(monkeypatch, least):
+    """On a GPU no box is left out of a block; on a processor most are."""
+    generator = torch.Generator().manual_seed(2)
+    monkeypatch.setattr(rpn_lib.matching, "BLOCK_PAIRS", 500)
+    anchors = oracles.integer_boxes(generator, 301)
+    gt_boxes = oracles.integer_boxes(generator, 6)
+    valid = torch.rand(301, generator=generator) < 0.7
+    processor, gpu = (
+        rpn_lib.matching._best_pairs(anchors, gt_boxes, valid, least, skip=skip)
+        for skip in (True, False)
+    )
+    assert processor[3].any()
+    assert all(torch.equal(a, b) for a, b in zip(processor, gpu))
+
+
+def test_on_a_gpu_the_search_never_waits():
+    """Fake tensors have no values: whatever asks for one, and so would wait, raises."""
+    with FakeTensorMode():
+        anchors, gt_boxes = torch.zeros(40_000, 4), torch.zeros(20, 4)
+        found = rpn_lib.matching._best_pairs(anchors, gt_boxes, None, 0.0, skip=False)
+        assert [len(part) for part in found] == [40_000, 40_000, 20, 40_000]
+        with pytest.raises(DynamicOutputShapeException):
+            rpn_lib.matching._best_pairs(anchors, gt_boxes, None, 0.0, skip=True)
+
+
 def test_arguments_are_not_changed(grid):
     gt_boxes = oracles.random_boxes(torch.Generator().manual_seed(5), 3, (240, 320))
     before = grid.clone(), gt_boxes.clone()
     match_anchors(grid, gt_boxes, min_num_positives=99, valid=grid[:, 0] > 0)
     assert torch.equal(grid, before[0])
     assert torch.equal(gt_boxes, before[1])
+
+
+def test_each_of_several_regions_is_ignored_from_exactly_the_share_on():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    regions = torch.tensor([[0.0, 0, 5, 10], [20, 0, 30, 10]])  # a half, all, none
+    for fraction, labels in ((0.5, [-1, -1, 0]), (0.51, [0, -1, 0]), (1, [0, -1, 0])):
+        found = match_anchors(
+            anchors, torch.zeros(0, 4), ignore_boxes=regions, ignore_fraction=fraction
+        )
+        assert found.labels.tolist() == labels
+
+
+def test_an_anchor_that_may_not_be_labelled_fills_no_quota():
+    """It ties with the best one, and still does not count among the two asked for."""
+    anchors = torch.tensor([[0.0, 0, 10, 8], [0, 0, 10, 8], [0, 5, 10, 15]])
+    valid = torch.tensor([True, False, True])
+    matches = match_anchors(anchors, TRUE, valid=valid, min_num_positives=2)
+    assert matches.labels.tolist() == [1, -1, 1]
 
 
 # Sampling

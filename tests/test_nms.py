@@ -326,3 +326,13 @@ def test_a_score_threshold_of_1_keeps_only_what_is_certain():
     logits = torch.tensor([200.0, 5.0])
     found = select([logits], [torch.zeros(2, 4)], [BOXES[[0, 3]]], (50, 50))
     assert found.boxes.tolist() == [[0, 0, 10, 10]]
+
+
+def test_many_boxes_on_one_object_do_not_hide_the_others():
+    """The best 2 K boxes keep one; only a longer look finds the other two."""
+    places = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    anchors = places.repeat_interleave(torch.tensor([20, 3, 1]), dim=0)  # (24, 4)
+    logits = torch.linspace(3, -3, 24)
+    select = ProposalSelector(post_nms_top_k=3)
+    found = select([logits], [torch.zeros(24, 4)], [anchors], (60, 60))
+    assert torch.equal(found.boxes, places)

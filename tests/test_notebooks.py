@@ -1,10 +1,15 @@
 """The committed notebooks keep the rules of the book."""
 
 import copy
+import io
 
 import nbformat
 import notebook_tools as tools
+import numpy as np
 import pytest
+from PIL import Image, ImageColor
+
+from rpn_lib.draw import STYLES
 
 
 @pytest.fixture(params=tools.NOTEBOOKS, ids=lambda path: path.stem)
@@ -66,3 +71,17 @@ def test_a_change_of_the_library_makes_notebooks_stale(tmp_path, monkeypatch):
     (tmp_path / "rpn_lib" / "boxes.py").write_text("changed")
     monkeypatch.setattr(tools, "ROOT", tmp_path)
     assert tools.is_stale(notebook)
+
+
+def test_a_palette_keeps_white_and_the_colours_of_boxes():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)  # a busy photograph
+    pixels[:40] = 255
+    pixels[40:60] = rng.integers(250, 256, (20, 160, 3))  # and what is nearly white
+    for row, style in enumerate(STYLES.values()):
+        pixels[row] = ImageColor.getrgb(style.color)
+    before = io.BytesIO()
+    Image.fromarray(pixels).save(before, "PNG")
+    after = Image.open(io.BytesIO(tools._with_palette(before.getvalue())))
+    assert after.mode == "P"
+    assert (np.asarray(after.convert("RGB"))[:40] == pixels[:40]).all()

@@ -1,6 +1,8 @@
 """Training: it learns, it says what stops it, and the command line does both."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -17,6 +19,19 @@ from rpn_lib.train import (
     train,
     trained_rpn,
 )
+
+
+def test_the_import_warns_of_nothing_in_a_kernel_without_widgets():
+    code = """
+import sys, types, matplotlib.pyplot, torchvision.transforms.v2
+shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
+sys.modules["ipykernel.zmqshell"] = shell
+sys.modules["ipywidgets"] = None
+import rpn_lib.train
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_training_twice_gives_the_same_network():

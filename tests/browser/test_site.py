@@ -40,8 +40,7 @@ def test_formulas_are_drawn(open_page):
 
 def test_the_sliders_of_the_chapter_move_the_anchor(open_page):
     page = open_page(address("notebooks/02_anchors"))
-    figure = page.locator("rpn-explorer")
-    assert figure.count() == 1
+    figure = page.locator("rpn-explorer").first
     sentence = figure.locator("[aria-live]")
     before = sentence.inner_text()
     assert before.startswith("Anchor of 96.0 x 96.0 px.")
