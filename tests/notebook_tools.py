@@ -106,14 +106,22 @@ def _tidy(outputs):
     return tidy
 
 
-def _with_palette(png, colors=96):
-    """The picture in few colours, those of the boxes and curves among them.
+def _with_palette(png):
+    """The picture in as many colours as its size allows, a third of its bytes or so.
 
-    Lines are thin: a palette made of the picture alone would give them the nearest
-    colour of a photograph.
+    Those of the boxes and curves are among them. Lines are thin: a palette made of the
+    picture alone would give them the nearest colour of a photograph.
     """
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    found = picture.quantize(colors, dither=Image.Dither.NONE).getpalette("RGB")
+    for colors in (192, 128, 96):
+        small = _in_colors(picture, colors)
+        if len(small) < 0.95 * MAX_IMAGE:
+            break
+    return small
+
+
+def _in_colors(picture, colors):
+    found = picture.quantize(colors, kmeans=3).getpalette("RGB")
     lines = {style.color for style in STYLES.values()} | {*COLORS, "#ffffff"}
     fixed = [v for color in sorted(lines) for v in ImageColor.getrgb(color)]
     palette = torch.tensor([*found, *fixed]).reshape(-1, 3)
