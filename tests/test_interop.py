@@ -467,6 +467,8 @@ def test_gradients_flow_through_the_compiled_graph():
 def test_onnxruntime_finds_the_same_for_every_batch_and_size():
     pytest.importorskip("onnxscript", reason="ONNX export needs onnxscript")
     runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    if not hasattr(torch.export.Dim, "DYNAMIC"):
+        pytest.skip("ONNX export with free sizes needs torch 2.6; this is older")
     candidates = Candidates(network(levels=2)).eval()
     free = torch.export.Dim.DYNAMIC
     program = torch.onnx.export(
