@@ -102,8 +102,10 @@ def add_description(app, pagename, templatename, context, doctree):
 
 def write_cards(app):
     """The pictures: that of the page, whole, on white, in the size of a card."""
-    for docname in sorted(app.env.found_docs):
-        path = Path(app.outdir) / card_name(app, docname)
+    # All pages of prose share one: it is drawn once.
+    names = {card_name(app, docname): docname for docname in sorted(app.env.found_docs)}
+    for name, docname in names.items():
+        path = Path(app.outdir) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = Image.open(io.BytesIO(lead_picture(app, docname)[0])).convert("RGB")
         inside = ImageOps.contain(picture, (CARD[0] - 2 * MARGIN, CARD[1] - 2 * MARGIN))
