@@ -11,7 +11,7 @@ from test_data import write_folder
 
 from rpn_lib.checkpoint import read_state
 from rpn_lib.cli import main
-from rpn_lib.distributed import SharedBatchNorm2d, SharedLoss
+from rpn_lib.distributed import SharedBatchNorm2d, SharedLoss, _Normalize, _own_cores
 from rpn_lib.loss import RPNLoss
 
 # What float32 sums in another order come to, relative to the loss: nothing at first,
@@ -169,3 +169,91 @@ def test_alone_the_shared_parts_are_the_plain_ones():
         loss = RPNLoss(normalizer=normalizer)
         ours, theirs = SharedLoss(loss)(*arguments), loss(*arguments)
         assert all(torch.allclose(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last]
+)
+@pytest.mark.parametrize(
+    ("dtype", "weights", "tolerance"),
+    [
+        (torch.float64, torch.float64, 1e-12),
+        (torch.float32, torch.float32, 1e-5),
+        (torch.bfloat16, torch.float32, 1e-2),  # as in mixed precision
+    ],
+)
+def test_the_parts_of_batch_normalisation_add_up(
+    memory_format, dtype, weights, tolerance, monkeypatch
+):
+    """Two halves of a batch, one after the other, are normalised as the whole is."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    x = (draw(4, 6, 5, 7) * 2 + 3).to(dtype).contiguous(memory_format=memory_format)
+    grad = draw(4, 6, 5, 7).to(dtype).contiguous(memory_format=memory_format)
+    weight, bias = draw(2, 6).to(weights)
+
+    def leaves(x):
+        return [part.detach().clone().requires_grad_() for part in (x, weight, bias)]
+
+    whole = leaves(x.double())
+    expected = torch.nn.functional.batch_norm(
+        whole[0], None, None, whole[1].double(), whole[2].double(), training=True
+    )
+    expected.backward(grad.double())
+
+    # What the first half sends is kept for the second, and the other way round: the
+    # first round collects what is sent, the following ones add what the other sent.
+    sent = {0: [], 1: []}
+    for round_ in range(3):
+        before, sent = sent, {0: [], 1: []}
+        results = []
+        for half in (0, 1):
+
+            def add(values, half=half, before=before, sent=sent, round_=round_):
+                index = len(sent[half])
+                sent[half].append(values.clone())
+                if round_ == 0:
+                    return 2 * values
+                return values + before[1 - half][index]
+
+            monkeypatch.setattr("rpn_lib.distributed._sum_over_processes", add)
+            part = slice(2 * half, 2 * half + 2)
+            own = leaves(x[part])
+            y, *_ = _Normalize.apply(*own, 1e-5)
+            y.backward(grad[part])
+            results.append([y.detach(), *(leaf.grad for leaf in own)])
+    y, x_grad = (torch.cat(parts) for parts in list(zip(*results))[:2])
+    close = {"rtol": tolerance, "atol": 2 * tolerance}
+    assert torch.allclose(y.double(), expected.detach(), **close)
+    assert torch.allclose(x_grad.double(), whole[0].grad, **close)
+    for ours, theirs in zip(list(zip(*results))[2:], whole[1:]):
+        assert torch.allclose(sum(ours), theirs.grad, rtol=tolerance, atol=tolerance)
+
+
+def test_processes_of_a_machine_get_cores_of_their_own(monkeypatch):
+    threads = torch.get_num_threads()
+    if sys.platform != "linux":
+        with _own_cores("cpu"):
+            assert torch.get_num_threads() == threads
+        return
+    before = os.sched_getaffinity(0)
+    processes = min(len(before), 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    taken = []
+    for number in range(processes):
+        monkeypatch.setenv("LOCAL_RANK", str(number))
+        with _own_cores("cpu"):
+            taken.append(os.sched_getaffinity(0))
+            assert len(taken[-1]) == len(before) // processes
+            assert torch.get_num_threads() <= len(taken[-1])
+        assert os.sched_getaffinity(0) == before
+        assert torch.get_num_threads() == threads
+    assert sum(map(len, taken)) == len(set.union(*taken))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(len(before) + 1))  # too few for all
+    for device in ("cpu", "cuda:0"):
+        with _own_cores(device):
+            assert os.sched_getaffinity(0) == before
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
