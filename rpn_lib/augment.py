@@ -72,7 +72,22 @@ class Fit(nn.Module):
         super().__init__()
         if side < 32:
             raise BoxError(f"side={side} must be 32 pixels or more.")
-        self.resize = v2.Resize(side, max_size=side * 5 // 3, antialias=True)
+        self.side, self.longest = side, side * 5 // 3
+        self.resize = v2.Resize(side, max_size=self.longest, antialias=True)
+
+    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """What becomes of an image's size, without the image.
+
+        Args:
+            size: `(height, width)`, pixels.
+
+        >>> Fit(96).size_of((192, 256)), Fit(96).size_of((100, 1000))
+        ((96, 128), (16, 160))
+        """
+        short, long = self.side, int(self.side * max(size) / min(size))
+        if long > self.longest:
+            short, long = int(self.longest * short / long), self.longest
+        return (short, long) if size[0] <= size[1] else (long, short)
 
     def forward(self, image: Tensor, target: Target) -> Sample:
         """Resize image and boxes."""

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from rpn_lib import __version__, distributed, runs
@@ -196,17 +195,17 @@ def _validation(options: argparse.Namespace, about: dict[str, Any]) -> Dataset[S
     folder = options.data or about.get("data")
     if folder is None:
         return ShapesDataset(100, seed=1)
-    side = options.side or about.get("side") or runs.SIDES[0]
-    bad, first_pixel = options.on_bad_box, options.first_pixel
-    if options.data is None:
-        bad = bad or about.get("on_bad_box")
-        first_pixel = about.get("first_pixel", 1) if first_pixel is None else 1
+    # How the files are to be read is known of the training data only.
+    known = about if options.data is None else {}
+    first_pixel = options.first_pixel
+    if first_pixel is None:
+        first_pixel = known.get("first_pixel", 1)
     return open_folder(
         folder,
         options.split or about.get("val_split") or "val",
-        Fit(side),
-        bad or "error",
-        first_pixel=1 if first_pixel is None else first_pixel,
+        Fit(options.side or about.get("side") or runs.SIDES[0]),
+        options.on_bad_box or known.get("on_bad_box") or "error",
+        first_pixel=first_pixel,
     )
 
 
@@ -277,7 +276,7 @@ def propose_in(
     height, width = image.shape[1:]
     pixels = image.as_subclass(Tensor)
     if side is not None:
-        pixels = v2.Resize(side, max_size=side * 5 // 3, antialias=True)(pixels)
+        pixels = Fit(side).resize(pixels)
     small = pixels.float() / 255
     device = next(rpn.parameters()).device
     [found] = rpn([small.to(device)]).proposals

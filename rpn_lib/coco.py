@@ -1,6 +1,6 @@
 """COCO: a folder with one JSON file a split.
 
-Dimension letters: none; see `rpn_lib.annotated`.
+Dimension letters: see `rpn_lib.annotated`.
 """
 
 import json

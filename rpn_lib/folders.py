@@ -1,6 +1,6 @@
 """Folders of annotated photographs of either kind, and the check of a whole folder.
 
-Dimension letters: none; see `rpn_lib.annotated`.
+Dimension letters: see `rpn_lib.annotated`.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -34,10 +34,7 @@ def small_rpn(
     >>> sum(p.numel() for p in small_rpn().parameters()) < 1_000_000
     True
     """
-    backbone = SmallBackbone()
-    options.setdefault("loss", RPNLoss(beta=0.1))
-    anchors = AnchorGenerator([list(sizes)], aspect_ratios, strides=[backbone.stride])
-    return RegionProposalNetwork(backbone, anchors, **options)
+    return build_rpn(sizes=sizes, aspect_ratios=aspect_ratios, **options)
 
 
 def build_rpn(
@@ -91,7 +88,9 @@ def build_rpn(
         parts = [list(shapes[i : i + each]) for i in range(0, len(shapes), each)]
         anchors = AnchorGenerator(shapes=parts, strides=body.strides)
     else:
-        chosen = list(sizes or ((32, 64, 128, 256, 512) if fpn else (24, 40, 64, 96)))
+        if sizes is None:
+            sizes = (32, 64, 128, 256, 512) if fpn else (24, 40, 64, 96)
+        chosen = list(sizes)
         if fpn and len(chosen) != levels:
             raise BoxError(
                 f"{len(chosen)} anchor sizes for {levels} levels of the pyramid; give "

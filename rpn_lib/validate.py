@@ -4,7 +4,7 @@ A `Problem` names the file, the box in it, the reason and the fix. The readers o
 `rpn_lib.voc` and `rpn_lib.coco` collect them; `rpn check` lists them all, and training
 refuses to start with the first.
 
-Dimension letters: none; boxes here are four numbers as they stand in a file.
+Boxes here are four numbers as they stand in a file.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Pascal VOC: a folder with one XML file an image.
 
-Dimension letters: none; see `rpn_lib.annotated`.
+Dimension letters: see `rpn_lib.annotated`.
 """
 
 import math

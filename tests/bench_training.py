@@ -26,6 +26,7 @@ from test_resume import run
 
 from rpn_lib.checkpoint import Checkpoints, read_state, save_state
 from rpn_lib.data import ShapesDataset
+from rpn_lib.runs import keep_memory
 
 KILLS = 20
 THREADS = torch.get_num_threads()
@@ -128,6 +129,7 @@ def bccd():
 
     results, _ = command(["--data", folder, "--on-bad-box", "drop", "--device", "cpu"])
     ours = results["seconds a step"] * 300
+    keep_memory()  # as `rpn train` does
     theirs, recall_of_theirs = bccd_with_torchvision(folder)
     text = f"{results['recall@0.5/100']:.3f}"
     reached = results["recall@0.5/100"] >= 0.97

@@ -15,8 +15,10 @@ from PIL import Image
 from test_data import annotate, write_folder
 
 from rpn_lib import runs
+from rpn_lib.augment import Fit
 from rpn_lib.checkpoint import read_state
 from rpn_lib.cli import _parser, main, propose_in
+from rpn_lib.folders import open_folder
 from rpn_lib.images import image_size
 from rpn_lib.models import load_checkpoint, network_of
 from rpn_lib.network import TorchvisionBackbone
@@ -335,6 +337,42 @@ def test_evaluate_compares_two(run, data, tmp_path, capsys):
     assert f"AR@100 of {steps[1]} less that of {steps[0]}:" in text
     assert text.count("precision, 100 proposals: AP ") == 2
     assert len(json.loads((tmp_path / "evaluation.json").read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], 0),  # as in training
+        (["--first-pixel", "1"], 1),
+        (["--first-pixel", "0"], 0),
+        (["--data", "DATA"], 1),  # other files: the default
+        (["--data", "DATA", "--first-pixel", "0"], 0),
+    ],
+)
+def test_evaluate_counts_pixels_as_in_training_or_as_told(
+    more, expected, data, tmp_path, monkeypatch
+):
+    trained = tmp_path / "from_0"
+    assert train(data, trained, "--epochs", 1, "--first-pixel", 0) == 0
+    counted = []
+
+    def opened(*arguments, first_pixel):
+        counted.append(first_pixel)
+        return open_folder(*arguments, first_pixel=first_pixel)
+
+    monkeypatch.setattr("rpn_lib.cli.open_folder", opened)
+    arguments = ["evaluate", "--checkpoint", str(trained / "checkpoint.pt")]
+    more = [str(data) if word == "DATA" else word for word in more]
+    assert main([*arguments, *more, "--out", str(tmp_path)]) == 0
+    assert counted == [expected]
+
+
+@pytest.mark.parametrize("side", [32, 240, 333])
+def test_a_size_is_known_before_the_image_is_resized(side):
+    fit = Fit(side)
+    for size in [(480, 640), (640, 480), (97, 97), (100, 1000), (301, 77), (33, 54)]:
+        resized = fit.resize(torch.zeros(1, *size, dtype=torch.uint8))
+        assert fit.size_of(size) == tuple(resized.shape[1:])
 
 
 # propose
