@@ -343,8 +343,8 @@ def write_json(path: Path, content: object) -> None:
 def keep_memory() -> None:
     """Let the C library keep what one step frees for the next one.
 
-    glibc hands large blocks back to the system at once, which then clears them page by
-    page for the next step: a tenth of a step on a CPU. Elsewhere nothing changes.
+    glibc mostly hands large blocks back to the system, which clears them page by page
+    for the next step: a tenth of a step on a CPU. Elsewhere nothing changes.
     """
     trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h
     with contextlib.suppress(OSError, AttributeError, TypeError):

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from test_data import write_folder
 from test_resume import run
+from torchvision.models import get_model, get_model_weights
 
 from rpn_lib.checkpoint import Checkpoints, read_state, save_state
 from rpn_lib.data import ShapesDataset
@@ -89,7 +90,7 @@ def kills():
 # The command
 
 
-def command(arguments, processes=1, threads=THREADS):
+def command(arguments, processes=1, threads=THREADS, **environment):
     """`rpn train` in processes of its own; its results and the seconds it took."""
     launcher = [sys.executable, "-m"]
     if processes > 1:
@@ -99,7 +100,7 @@ def command(arguments, processes=1, threads=THREADS):
         start = time.perf_counter()
         done = subprocess.run(
             [*launcher, "rpn_lib", "train", *map(str, arguments), "--out", out],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
             capture_output=True,
             text=True,
         )
@@ -164,21 +165,39 @@ def other():
     told("other images, recall at IoU 0.5, 100 proposals", text, ">= 0.90", reached)
 
 
+def random_weights(home, name):
+    """Weights of torchvision's shape where torch's cache is: nothing is downloaded.
+
+    What they hold makes no difference to how long a step takes.
+    """
+    folder = Path(home) / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    url = get_model_weights(name).DEFAULT.url
+    torch.save(get_model(name).state_dict(), folder / url.split("/")[-1])
+
+
 def processes():
     """One process on two threads, and two on one thread each, on the same batches.
 
-    They meet as often for small images as for large ones, so small ones pay more.
+    They meet twice a step for each batch normalisation that is learnt, as often for
+    small images as for large ones. That of pretrained backbones is frozen.
     """
     folder = bccd_folder()
     if folder is None:
         return
-    for side, epochs in ((480, 1), (240, 2)):  # BCCD as it is, and half as large
-        arguments = ["--data", folder, "--on-bad-box", "drop", "--device", "cpu"]
-        arguments += ["--side", side, "--epochs", epochs]
-        one, _ = command(arguments, processes=1, threads=2)
-        two, _ = command(arguments, processes=2, threads=1)
+    frozen = "mobilenet_v3_large"
+    for text, more in {
+        "small, 240 pixels": ["--side", 240, "--epochs", 2],
+        "small, 480 pixels": ["--side", 480, "--epochs", 1],
+        f"{frozen}, frozen": ["--backbone", frozen, "--pretrained", "--epochs", 1],
+    }.items():
+        arguments = ["--data", folder, "--on-bad-box", "drop", "--device", "cpu", *more]
+        with tempfile.TemporaryDirectory() as home:
+            random_weights(home, frozen)
+            one, _ = command(arguments, processes=1, threads=2, TORCH_HOME=home)
+            two, _ = command(arguments, processes=2, threads=1, TORCH_HOME=home)
         ratio = one["seconds a step"] / two["seconds a step"]
-        name = f"two processes, throughput of one, {side} pixels"
+        name = f"two processes to one, {text}"
         told(name, f"{ratio:.2f}", ">= 1.0", ratio >= 1)
         print(
             f"  communication of the two: {two['communication']:.1%} of a step, partly "
