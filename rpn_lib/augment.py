@@ -86,7 +86,7 @@ class Fit(nn.Module):
         """
         short, long = self.side, int(self.side * max(size) / min(size))
         if long > self.longest:
-            short, long = int(self.longest * short / long), self.longest
+            short, long = max(int(self.longest * short / long), 1), self.longest
         return (short, long) if size[0] <= size[1] else (long, short)
 
     def forward(self, image: Tensor, target: Target) -> Sample:

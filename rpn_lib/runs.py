@@ -98,14 +98,14 @@ class Data:
                 print(f"dropped: {line}", file=sys.stderr)
         self.classes = train_folder.classes
         self.side = settings["side"] or choose_side(train_folder.records)
-        fitted = [fit_record(record, self.side) for record in train_folder.records]
+        fit = Fit(self.side)
+        fitted = [fit_record(record, fit) for record in train_folder.records]
         self.boxes = [boxes for boxes, _ in fitted]
         self.sizes = [size for _, size in fitted]
         area = sum(height * width for height, width in self.sizes)
         cached = settings["cache"] == "memory" or (
             settings["cache"] == "auto" and 3 * area < CACHE_BYTES
         )
-        fit = Fit(self.side)
         train_folder.transform = val_folder.transform = fit
         if cached:
             # Reading everything is the check of every picture.
@@ -194,16 +194,16 @@ def choose_side(records: Sequence[Record]) -> int:
     return int(min(max(math.ceil(wanted / 16) * 16, SIDES[0]), SIDES[1]))
 
 
-def fit_record(record: Record, side: int) -> tuple[Tensor, tuple[int, int]]:
-    """Boxes and size of an image as they will be after `Fit(side)`.
+def fit_record(record: Record, fit: Fit) -> tuple[Tensor, tuple[int, int]]:
+    """Boxes and size of an image as they will be after `fit`, without the image.
 
     >>> boxes = torch.tensor([[0.0, 0, 40, 40]])
     >>> record = Record("a", Path("a.jpg"), (480, 640), boxes, [], boxes[:0])
-    >>> fit_record(record, 240)
+    >>> fit_record(record, Fit(240))
     (tensor([[ 0.,  0., 20., 20.]]), (240, 320))
     """
     height, width = record.size
-    size = Fit(side).size_of(record.size)
+    size = fit.size_of(record.size)
     factors = torch.tensor([size[1] / width, size[0] / height] * 2)
     boxes = record.boxes * factors
     boxes[:, 2:] = torch.minimum(boxes[:, 2:], torch.tensor([size[1], size[0]]))
