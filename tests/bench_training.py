@@ -185,24 +185,24 @@ def processes():
     folder = bccd_folder()
     if folder is None:
         return
+    same = ["--data", folder, "--on-bad-box", "drop", "--device", "cpu"]
     frozen = "mobilenet_v3_large"
-    for text, more in {
-        "small, 240 pixels": ["--side", 240, "--epochs", 2],
-        "small, 480 pixels": ["--side", 480, "--epochs", 1],
-        f"{frozen}, frozen": ["--backbone", frozen, "--pretrained", "--epochs", 1],
-    }.items():
-        arguments = ["--data", folder, "--on-bad-box", "drop", "--device", "cpu", *more]
-        with tempfile.TemporaryDirectory() as home:
-            random_weights(home, frozen)
-            one, _ = command(arguments, processes=1, threads=2, TORCH_HOME=home)
-            two, _ = command(arguments, processes=2, threads=1, TORCH_HOME=home)
-        ratio = one["seconds a step"] / two["seconds a step"]
-        name = f"two processes to one, {text}"
-        told(name, f"{ratio:.2f}", ">= 1.0", ratio >= 1)
-        print(
-            f"  communication of the two: {two['communication']:.1%} of a step, partly "
-            "beside computation"
-        )
+    with tempfile.TemporaryDirectory() as home:
+        random_weights(home, frozen)
+        for text, more in {
+            "small, 240 pixels": ["--side", 240, "--epochs", 2],
+            "small, 480 pixels": ["--side", 480, "--epochs", 1],
+            f"{frozen}, frozen": ["--backbone", frozen, "--pretrained", "--epochs", 1],
+        }.items():
+            one, _ = command([*same, *more], processes=1, threads=2, TORCH_HOME=home)
+            two, _ = command([*same, *more], processes=2, threads=1, TORCH_HOME=home)
+            ratio = one["seconds a step"] / two["seconds a step"]
+            name = f"two processes to one, {text}"
+            told(name, f"{ratio:.2f}", ">= 1.0", ratio >= 1)
+            print(
+                f"  communication of the two: {two['communication']:.1%} of a step, "
+                "partly beside computation"
+            )
 
 
 PARTS = {"kills": kills, "bccd": bccd, "other": other, "processes": processes}

@@ -1,5 +1,8 @@
 """Made scenes and Pascal-VOC folders: right boxes, and errors that name the file."""
 
+import os
+import sys
+
 import pytest
 import torch
 from PIL import Image
@@ -9,6 +12,12 @@ from torchvision.transforms import v2
 
 from rpn_lib.boxes import BoxError
 from rpn_lib.data import DataError, InMemory, ShapesDataset, VOCFolder, collate
+
+
+def environment(**more):
+    """For a process that imports what this one can import, the tests as well."""
+    path = os.pathsep.join(filter(None, [os.path.dirname(__file__), *sys.path]))
+    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 class TestShapesDataset:

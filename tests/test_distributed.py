@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from test_data import write_folder
+from test_data import environment, write_folder
 
 from rpn_lib.checkpoint import read_state
 from rpn_lib.cli import main
@@ -51,12 +51,7 @@ def torchrun(arguments, kill_at=-1):
             *(sys.executable, *launcher.split()),
             *(sys.executable, "-c", PROGRAM, *map(str, arguments)),
         ],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "KILL_AT": str(kill_at),
-            "OMP_NUM_THREADS": "1",
-        },
+        env=environment(KILL_AT=str(kill_at), OMP_NUM_THREADS="1"),
         capture_output=True,
         text=True,
         timeout=120,

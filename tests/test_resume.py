@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from test_data import environment
 from torchvision.transforms import v2
 
 from rpn_lib import checkpoint
@@ -252,10 +253,9 @@ save_state(sys.argv[2], {"model": weights, "history": history})
 
 
 def child(folder, result):
-    here = os.path.dirname(__file__)
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, str(folder), str(result)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path])},
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
