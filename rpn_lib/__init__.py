@@ -1,11 +1,126 @@
 """The Region Proposal Network of Faster R-CNN, one module a concept.
 
-From the ground up: `boxes`, `anchors`, `coverage`, `transforms`, `network`,
-`matching`, `loss`, `nms`, and `rpn`, which puts them together. Around it `data` (with
-`validate`, `images`, `annotated`, `voc`, `coco`, `folders`, `download` and `augment`),
-`evaluate` and `measure`, `models`, and `train` (with `checkpoint` and `distributed`);
-`runs` and `cli` are the command line. `interop` leads to torchvision; `draw`, `explore`
-and `check` are for the chapters of the book.
+The core, in the order of the book: `boxes`, `anchors`, `coverage`, `head` and
+`backbones`, `transforms`, `matching`, `loss`, `rpn`, which puts them together, `nms`
+and `evaluation`. Four folders serve it: `data`, `training`, `figures` and `cli`.
+
+The names that users need stand here. Each is loaded when it is first asked for, so that
+`import rpn_lib` itself takes no time and needs nothing.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rpn_lib.anchors import AnchorGenerator as AnchorGenerator
+    from rpn_lib.backbones import SmallBackbone as SmallBackbone
+    from rpn_lib.backbones import TorchvisionBackbone as TorchvisionBackbone
+    from rpn_lib.boxes import box_area as box_area
+    from rpn_lib.boxes import box_iou as box_iou
+    from rpn_lib.boxes import check_boxes as check_boxes
+    from rpn_lib.coverage import suggest_shapes as suggest_shapes
+    from rpn_lib.data.batches import collate as collate
+    from rpn_lib.data.folder import open_folder as open_folder
+    from rpn_lib.data.samples import bccd as bccd
+    from rpn_lib.data.samples import example_photo as example_photo
+    from rpn_lib.data.scenes import ShapesDataset as ShapesDataset
+    from rpn_lib.errors import RPNError as RPNError
+    from rpn_lib.evaluation import evaluate as evaluate
+    from rpn_lib.head import RPNHead as RPNHead
+    from rpn_lib.loss import RPNLoss as RPNLoss
+    from rpn_lib.matching import match_anchors as match_anchors
+    from rpn_lib.matching import sample_anchors as sample_anchors
+    from rpn_lib.models import build_rpn as build_rpn
+    from rpn_lib.models import small_rpn as small_rpn
+    from rpn_lib.models import trained_rpn as trained_rpn
+    from rpn_lib.nms import Proposals as Proposals
+    from rpn_lib.nms import ProposalSelector as ProposalSelector
+    from rpn_lib.rpn import RegionProposalNetwork as RegionProposalNetwork
+    from rpn_lib.training.checkpoint import load_checkpoint as load_checkpoint
+    from rpn_lib.training.loop import train as train
+    from rpn_lib.training.measure import measure as measure
+    from rpn_lib.training.measure import propose as propose
+    from rpn_lib.transforms import decode as decode
+    from rpn_lib.transforms import encode as encode
+
+# Where each name lives. (A name that is also a module's, such as `nms` and `coverage`,
+# is imported from that module.)
+_HOME = {
+    "AnchorGenerator": "anchors",
+    "ProposalSelector": "nms",
+    "Proposals": "nms",
+    "RPNError": "errors",
+    "RPNHead": "head",
+    "RPNLoss": "loss",
+    "RegionProposalNetwork": "rpn",
+    "ShapesDataset": "data.scenes",
+    "SmallBackbone": "backbones",
+    "TorchvisionBackbone": "backbones",
+    "bccd": "data.samples",
+    "box_area": "boxes",
+    "box_iou": "boxes",
+    "build_rpn": "models",
+    "check_boxes": "boxes",
+    "collate": "data.batches",
+    "decode": "transforms",
+    "encode": "transforms",
+    "evaluate": "evaluation",
+    "example_photo": "data.samples",
+    "load_checkpoint": "training.checkpoint",
+    "match_anchors": "matching",
+    "measure": "training.measure",
+    "open_folder": "data.folder",
+    "propose": "training.measure",
+    "sample_anchors": "matching",
+    "small_rpn": "models",
+    "suggest_shapes": "coverage",
+    "train": "training.loop",
+    "trained_rpn": "models",
+}
+
+__all__ = [
+    "AnchorGenerator",
+    "ProposalSelector",
+    "Proposals",
+    "RPNError",
+    "RPNHead",
+    "RPNLoss",
+    "RegionProposalNetwork",
+    "ShapesDataset",
+    "SmallBackbone",
+    "TorchvisionBackbone",
+    "bccd",
+    "box_area",
+    "box_iou",
+    "build_rpn",
+    "check_boxes",
+    "collate",
+    "decode",
+    "encode",
+    "evaluate",
+    "example_photo",
+    "load_checkpoint",
+    "match_anchors",
+    "measure",
+    "open_folder",
+    "propose",
+    "sample_anchors",
+    "small_rpn",
+    "suggest_shapes",
+    "train",
+    "trained_rpn",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rpn_lib' has no attribute {name!r}")
+    value = getattr(import_module(f"rpn_lib.{_HOME[name]}"), name)
+    globals()[name] = value  # found at once the next time
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rpn_lib.boxes import BoxError
+from rpn_lib.errors import BoxError
 
 
 def anchor_shapes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:

@@ -13,9 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-
-class BoxError(ValueError):
-    """A box or a setting that cannot be used; the message says why."""
+from rpn_lib.errors import BoxError
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -103,7 +101,7 @@ def check_boxes(
     tensor([[10., 20., 50., 80.]])
     >>> check_boxes([[10, 20, 5, 8]], where="image 3")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    rpn_lib.boxes.BoxError: image 3, box 0 [10, 20, 5, 8]: x2 < x1. Boxes are (x1, ...
+    rpn_lib.errors.BoxError: image 3, box 0 [10, 20, 5, 8]: x2 < x1. Boxes are (x1, ...
     """
     try:
         boxes = torch.as_tensor(boxes, dtype=torch.float32)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.boxes import BoxError, box_area, check_boxes
+from rpn_lib.boxes import box_area, check_boxes
+from rpn_lib.errors import BoxError
 
 # The columns of the table, and its rows: COCO calls an object small below an area of
 # 32 x 32 pixels, large above 96 x 96.

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.boxes import BoxError, check_boxes
+from rpn_lib.boxes import check_boxes
+from rpn_lib.errors import BoxError
+from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
-from rpn_lib.network import RPNHead
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork
-from rpn_lib.transforms import decode
 
 
 def load_torchvision_head(head: RPNHead, state: Mapping[str, Tensor]) -> None:
@@ -181,7 +181,7 @@ class AsTorchvisionRPN(nn.Module):
         train_select: makes the proposals in training mode; `None` is `rpn.select`.
 
     >>> from torchvision.models.detection import FasterRCNN
-    >>> from rpn_lib.network import SmallBackbone
+    >>> from rpn_lib.backbones import SmallBackbone
     >>> backbone = SmallBackbone()
     >>> model = FasterRCNN(backbone, num_classes=5, min_size=96, max_size=128)
     >>> anchors = AnchorGenerator([16, 32, 64], strides=[16])
@@ -240,60 +240,6 @@ class AsTorchvisionRPN(nn.Module):
             "loss_objectness": output.losses["objectness"],
             "loss_rpn_box_reg": output.losses["box"],
         }
-
-
-class Candidates(nn.Module):
-    """Everything up to NMS in one graph, for `torch.compile` and `torch.onnx.export`.
-
-    Backbone, heads, anchors, the best `select.pre_nms_top_k` of each level, decoded and
-    clipped to the image. The settings are those of the moment of compilation; size and
-    number of images may vary.
-
-    Args:
-        rpn: the network; its weights are shared.
-
-    >>> from rpn_lib.network import SmallBackbone
-    >>> anchors = AnchorGenerator([16, 32, 64], strides=[16])
-    >>> rpn = RegionProposalNetwork(SmallBackbone(), anchors).eval()
-    >>> boxes, scores, levels = Candidates(rpn)(torch.rand(2, 3, 96, 128))
-    >>> boxes.shape, scores.shape, levels.shape
-    (torch.Size([2, 432, 4]), torch.Size([2, 432]), torch.Size([432]))
-
-    NMS then finishes the work for image 0:
-
-    >>> from torchvision.ops import batched_nms
-    >>> kept = batched_nms(boxes[0], scores[0], levels, 0.7)
-    """
-
-    def __init__(self, rpn: RegionProposalNetwork) -> None:
-        super().__init__()
-        self.rpn = rpn
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Candidates of images `(B, 3, height, width)` that are not padded.
-
-        Returns:
-            boxes `(B, K, 4)`, xyxy, pixels; probabilities of an object `(B, K)`; the
-            level of each, `(K,)`. Sorted by score within a level.
-        """
-        features = self.rpn.levels_of(images)
-        image_size = (images.shape[-2], images.shape[-1])
-        grids = [feature.shape[-2:] for feature in features]
-        boxes, scores, levels = [], [], []
-        for level, anchors in enumerate(self.rpn.anchors(grids, images.device)):
-            output = self.rpn.head(features[level])
-            if self.rpn.border == "clip":
-                anchors = clip_boxes_to_image(anchors, image_size)
-            logits = (output.scores[..., 1] - output.scores[..., 0]).flatten(1)
-            deltas = output.deltas.flatten(1, 3)  # (B, N, 4)
-            k = min(self.rpn.select.pre_nms_top_k, logits.shape[1])
-            top = logits.float().topk(k)  # (B, k)
-            chosen = deltas.gather(1, top.indices[..., None].expand(-1, -1, 4))
-            decoded = decode(chosen, anchors[top.indices], self.rpn.delta_weights)
-            boxes.append(clip_boxes_to_image(decoded, image_size))  # (B, k, 4)
-            scores.append(top.values.sigmoid())
-            levels.append(torch.full_like(top.indices[0], level))
-        return torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(levels)
 
 
 def _convolutions(head: RPNHead) -> tuple[nn.Module, nn.Module, nn.Module]:

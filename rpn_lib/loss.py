@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
-from rpn_lib.boxes import BoxError
+from rpn_lib.errors import BoxError
 
 
 def objectness_loss(scores: Tensor, labels: Tensor) -> Tensor:

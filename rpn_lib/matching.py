@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rpn_lib.boxes import BoxError, box_area, box_intersection, check_boxes
+from rpn_lib.boxes import box_area, box_intersection, check_boxes
+from rpn_lib.errors import BoxError
 
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.

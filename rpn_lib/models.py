@@ -3,16 +3,17 @@
 Dimension letters: L levels; A anchor shapes of a level.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.boxes import BoxError
-from rpn_lib.checkpoint import State, TrainingError, read_state
+from rpn_lib.backbones import STAGES, SmallBackbone, TorchvisionBackbone
+from rpn_lib.errors import BoxError, TrainingError
 from rpn_lib.loss import RPNLoss
-from rpn_lib.network import STAGES, SmallBackbone, TorchvisionBackbone
 from rpn_lib.rpn import RegionProposalNetwork
 
 BACKBONES = ("small", *STAGES)
@@ -101,13 +102,15 @@ def build_rpn(
     return RegionProposalNetwork(body, anchors, **options)
 
 
-def network_of(state: State, path: str | Path = "state") -> RegionProposalNetwork:
+def network_of(
+    state: Mapping[str, Any], path: str | Path = "state"
+) -> RegionProposalNetwork:
     """The network that a checkpoint holds, in evaluation mode, on the CPU.
 
     Nothing is downloaded: the checkpoint has all weights.
 
     Args:
-        state: what `read_state` gave.
+        state: what a checkpoint holds: `settings` and `model`.
         path: what to call it in a message.
 
     Raises:
@@ -125,26 +128,6 @@ def network_of(state: State, path: str | Path = "state") -> RegionProposalNetwor
     return rpn.eval()
 
 
-def load_checkpoint(path: str | Path) -> RegionProposalNetwork:
-    """Build the network that a checkpoint of the command line holds.
-
-    Args:
-        path: the `checkpoint.pt` that a run has written, or one of its
-            `checkpoints/step-*.pt`.
-
-    Returns:
-        the trained network, in evaluation mode, on the CPU.
-
-    Raises:
-        TrainingError: no such file, or one that is no checkpoint.
-
-    >>> load_checkpoint("nowhere.pt")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    rpn_lib.checkpoint.TrainingError: nowhere.pt is missing; train first, or name ...
-    """
-    return network_of(read_state(path), path)
-
-
 def trained_rpn() -> RegionProposalNetwork:
     """A network that was trained on 400 made scenes for 12 epochs, ready to use.
 
@@ -154,13 +137,13 @@ def trained_rpn() -> RegionProposalNetwork:
     Returns:
         the network in evaluation mode, on the CPU, in float32.
 
-    >>> from rpn_lib.data import ShapesDataset
-    >>> from rpn_lib.evaluate import recall
-    >>> from rpn_lib.measure import propose
+    >>> from rpn_lib.data.scenes import ShapesDataset
+    >>> from rpn_lib.evaluation import recall
+    >>> from rpn_lib.training.measure import propose
     >>> scenes = ShapesDataset(length=20, seed=1)
     >>> proposals, gt_boxes = propose(trained_rpn(), scenes)
     >>> recall(proposals, gt_boxes, k=100).at(0.5) > 0.9
     True
     """
     with as_file(files("rpn_lib") / "scenes.pt") as path:
-        return load_checkpoint(path)
+        return network_of(torch.load(path, weights_only=True), path)

@@ -14,7 +14,8 @@ import torch
 import torchvision
 from torch import Tensor
 
-from rpn_lib.boxes import BoxError, box_iou
+from rpn_lib.boxes import box_iou
+from rpn_lib.errors import BoxError
 from rpn_lib.transforms import decode
 
 

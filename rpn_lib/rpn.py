@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.anchors import AnchorGenerator, inside_image
-from rpn_lib.boxes import BoxError, check_boxes
+from rpn_lib.boxes import check_boxes
+from rpn_lib.errors import BoxError
+from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import match_anchors, sample_anchors
-from rpn_lib.network import RPNHead
 from rpn_lib.nms import Proposals, ProposalSelector
 from rpn_lib.transforms import decode, encode
 
@@ -71,7 +72,7 @@ class RegionProposalNetwork(nn.Module):
     Raises:
         BoxError: settings that do not fit together.
 
-    >>> from rpn_lib.network import SmallBackbone
+    >>> from rpn_lib.backbones import SmallBackbone
     >>> _ = torch.manual_seed(0)
     >>> anchors = AnchorGenerator(sizes=[32, 64], strides=[16])
     >>> rpn = RegionProposalNetwork(SmallBackbone(), anchors)

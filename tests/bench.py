@@ -22,14 +22,17 @@ from torchvision.ops import box_iou
 from torchvision.transforms import v2
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.data import InMemory, VOCFolder
-from rpn_lib.evaluate import recall
+from rpn_lib.backbones import SmallBackbone
+from rpn_lib.data.batches import InMemory
+from rpn_lib.data.voc import VOCFolder
+from rpn_lib.evaluation import recall
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import match_anchors
-from rpn_lib.network import SmallBackbone
+from rpn_lib.models import small_rpn
 from rpn_lib.nms import Proposals, ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork, RPNOutput
-from rpn_lib.train import propose, small_rpn, train
+from rpn_lib.training.loop import train
+from rpn_lib.training.measure import propose
 
 RATIOS = (1.0, 2.0, 0.5)
 ROWS = []

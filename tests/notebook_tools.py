@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageColor
 
-from rpn_lib.draw import COLORS, STYLES
+from rpn_lib.figures.boxes import COLORS, STYLES
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))

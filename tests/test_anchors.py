@@ -12,7 +12,7 @@ from torchvision.ops import box_convert, clip_boxes_to_image
 
 from rpn_lib.anchors import AnchorGenerator, anchor_grid, anchor_shapes, inside_image
 from rpn_lib.boxes import box_area
-from rpn_lib.network import RPNHead
+from rpn_lib.head import RPNHead
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 RATIOS = [1, 2, 0.5]

@@ -16,8 +16,8 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.transforms import v2
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.boxes import BoxError
-from rpn_lib.network import STAGES, SmallBackbone, TorchvisionBackbone
+from rpn_lib.backbones import STAGES, SmallBackbone, TorchvisionBackbone
+from rpn_lib.errors import BoxError
 from rpn_lib.rpn import RegionProposalNetwork
 
 SMALLEST = "mobilenet_v3_small"

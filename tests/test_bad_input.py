@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from rpn_lib.anchors import AnchorGenerator, anchor_grid, anchor_shapes
-from rpn_lib.boxes import BoxError, check_boxes
+from rpn_lib.boxes import check_boxes
+from rpn_lib.errors import BoxError
+from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import match_anchors, sample_anchors
-from rpn_lib.network import RPNHead
 from rpn_lib.nms import ProposalSelector, nms
 from rpn_lib.rpn import RegionProposalNetwork, pad_images
 

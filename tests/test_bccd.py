@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from rpn_lib.cli import main
-from rpn_lib.data import DataError, VOCFolder
-from rpn_lib.download import DIGEST, content_digest
-from rpn_lib.folders import check_folder
+from rpn_lib.data.folder import check_folder
+from rpn_lib.data.samples import DIGEST, content_digest
+from rpn_lib.data.voc import VOCFolder
+from rpn_lib.errors import DataError
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from test_data import annotate, environment, write_folder
 
-from rpn_lib import runs
-from rpn_lib.augment import Fit
-from rpn_lib.checkpoint import read_state
+from rpn_lib.backbones import TorchvisionBackbone
 from rpn_lib.cli import _parser, main, propose_in
-from rpn_lib.folders import open_folder
-from rpn_lib.images import image_size
-from rpn_lib.models import load_checkpoint, network_of
-from rpn_lib.network import TorchvisionBackbone
+from rpn_lib.cli import run_folder as runs
+from rpn_lib.data.folder import open_folder
+from rpn_lib.data.images import image_size
+from rpn_lib.data.resize import Resize
+from rpn_lib.models import network_of
+from rpn_lib.training.checkpoint import load_checkpoint, read_state
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("train", "evaluate", "propose", "anchors", "check")
@@ -370,7 +370,7 @@ def test_evaluate_counts_pixels_as_in_training_or_as_told(
 
 @pytest.mark.parametrize("side", [32, 240, 333])
 def test_a_size_is_known_before_the_image_is_resized(side):
-    fit = Fit(side)
+    fit = Resize(side)
     for size in [(480, 640), (640, 480), (97, 97), (100, 1000), (301, 77), (33, 54)]:
         resized = fit.resize(torch.zeros(1, *size, dtype=torch.uint8))
         assert fit.size_of(size) == tuple(resized.shape[1:])
@@ -473,7 +473,7 @@ def test_check_lists_everything_and_says_so_by_its_exit_code(tmp_path, capsys):
 FAULTS = """
 import resource, sys
 import torch
-from rpn_lib.runs import keep_memory
+from rpn_lib.cli.run_folder import keep_memory
 if sys.argv[1] == "keep":
     keep_memory()
 def step():

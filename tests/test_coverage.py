@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rpn_lib.anchors import AnchorGenerator, anchor_shapes
-from rpn_lib.boxes import BoxError
-from rpn_lib.coverage import (
-    _lloyd,
-    _spread,
-    concentric_iou,
-    coverage,
-    suggest_shapes,
-)
-from rpn_lib.data import ShapesDataset
+from rpn_lib.coverage import _lloyd, _spread, concentric_iou, coverage, suggest_shapes
+from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.errors import BoxError
 from rpn_lib.matching import match_anchors
 
 NONE = torch.zeros(0, 4)

@@ -10,8 +10,10 @@ from torch import Tensor
 from torchvision.io import write_jpeg
 from torchvision.transforms import v2
 
-from rpn_lib.boxes import BoxError
-from rpn_lib.data import DataError, InMemory, ShapesDataset, VOCFolder, collate
+from rpn_lib.data.batches import InMemory, collate
+from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.data.voc import VOCFolder
+from rpn_lib.errors import BoxError, DataError
 
 
 def environment(**more):

@@ -9,10 +9,12 @@ import pytest
 import torch
 from test_data import environment, write_folder
 
-from rpn_lib.checkpoint import read_state
 from rpn_lib.cli import main
-from rpn_lib.distributed import SharedBatchNorm2d, SharedLoss, _Normalize, _own_cores
 from rpn_lib.loss import RPNLoss
+from rpn_lib.training.batch_norm import SharedBatchNorm2d, _Normalize
+from rpn_lib.training.checkpoint import read_state
+from rpn_lib.training.parallel import SharedLoss
+from rpn_lib.training.processes import _own_cores
 
 # What float32 sums in another order come to, relative to the loss: nothing at first,
 # 3e-4 after 12 steps of SGD. (AdamW divides small gradients by their own size, and
@@ -24,13 +26,14 @@ KILLED = 5  # the step after which process 1 is killed
 # `rpn train`; process 1 is killed after a step.
 PROGRAM = """
 import os, signal, sys
-from rpn_lib import distributed, runs
+from rpn_lib.cli import run_folder as runs
+from rpn_lib.training import parallel, processes
 from rpn_lib.cli import main
 original = runs.train
 def train(*arguments, after_step, **options):
     def step(row):
         after_step(row)
-        if distributed.rank() == 1 and row["step"] == int(os.environ["KILL_AT"]):
+        if processes.rank() == 1 and row["step"] == int(os.environ["KILL_AT"]):
             os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, after_step=step, **options)
 runs.train = train
@@ -94,7 +97,7 @@ def test_a_killed_process_ends_the_run_and_one_alone_continues(
     names = sorted(path.name for path in (out / "checkpoints").glob("*.pt"))
     assert names[-1] == "step-00000004.pt"
     # Weights and the running means of batch normalisation are the same so far.
-    monkeypatch.setattr("rpn_lib.runs.train", stop_after(4))
+    monkeypatch.setattr("rpn_lib.cli.run_folder.train", stop_after(4))
     assert main(["train", *options(data, tmp_path / "four")]) == 130
     monkeypatch.undo()
     first = [
@@ -110,7 +113,7 @@ def test_a_killed_process_ends_the_run_and_one_alone_continues(
 def test_two_processes_continue_what_one_has_begun(alone, tmp_path, monkeypatch):
     data, expected = alone
     out = tmp_path / "run"
-    monkeypatch.setattr("rpn_lib.runs.train", stop_after(KILLED))
+    monkeypatch.setattr("rpn_lib.cli.run_folder.train", stop_after(KILLED))
     assert main(["train", *options(data, out)]) == 130
     monkeypatch.undo()
     assert len(losses(out)) == KILLED
@@ -125,7 +128,7 @@ def test_two_processes_continue_what_one_has_begun(alone, tmp_path, monkeypatch)
 def stop_after(step):
     import signal
 
-    from rpn_lib import train as module
+    from rpn_lib.training import loop as module
 
     def train(*arguments, after_step, **options):
         def after(row):
@@ -214,7 +217,7 @@ def test_the_parts_of_batch_normalisation_add_up(
                     return 2 * values
                 return values + before[1 - half][index]
 
-            monkeypatch.setattr("rpn_lib.distributed._sum_over_processes", add)
+            monkeypatch.setattr("rpn_lib.training.batch_norm.sum_over_processes", add)
             part = slice(2 * half, 2 * half + 2)
             own = leaves(x[part])
             y, *_ = _Normalize.apply(*own, 1e-5)

@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from rpn_lib.data import DataError
-from rpn_lib.download import bccd, content_digest
+from rpn_lib.data.samples import bccd, content_digest
+from rpn_lib.errors import DataError
 
 FILES = {
     "JPEGImages/a.jpg": b"picture",

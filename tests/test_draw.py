@@ -2,8 +2,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from rpn_lib.boxes import BoxError
-from rpn_lib.draw import STYLES, draw_line, legend, show_image
+from rpn_lib.errors import BoxError
+from rpn_lib.figures.boxes import STYLES, draw_line, legend, show_image
 
 
 @pytest.fixture

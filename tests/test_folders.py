@@ -11,9 +11,11 @@ from test_data import CELL, annotate, folder  # noqa: F401
 from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
 from torchvision.transforms import v2
 
-from rpn_lib.data import CocoFolder, DataError, VOCFolder
-from rpn_lib.folders import check_folder, is_coco, open_folder, scan_folder
-from rpn_lib.images import image_size, read_image
+from rpn_lib.data.coco import CocoFolder
+from rpn_lib.data.folder import check_folder, is_coco, open_folder, scan_folder
+from rpn_lib.data.images import image_size, read_image
+from rpn_lib.data.voc import VOCFolder
+from rpn_lib.errors import DataError
 
 # One fault in a folder of two images, and what is said about it. A fault changes the
 # files; the message starts with the file that it is in.

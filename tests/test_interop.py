@@ -17,17 +17,18 @@ from torchvision.ops import MultiScaleRoIAlign, batched_nms
 from torchvision.transforms.v2.functional import to_dtype
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.boxes import BoxError
-from rpn_lib.data import ShapesDataset
+from rpn_lib.backbones import SmallBackbone
+from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.errors import BoxError
+from rpn_lib.export import Candidates
+from rpn_lib.head import RPNHead
 from rpn_lib.interop import (
     AsTorchvisionRPN,
-    Candidates,
     from_torchvision,
     load_torchvision_head,
     torchvision_head_state,
 )
 from rpn_lib.loss import RPNLoss
-from rpn_lib.network import RPNHead, SmallBackbone
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork
 

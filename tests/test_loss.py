@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from rpn_lib.boxes import BoxError
+from rpn_lib.errors import BoxError
 from rpn_lib.loss import RPNLoss, box_loss, objectness_loss, smooth_l1
 
 number = st.floats(-20, 20, width=32)

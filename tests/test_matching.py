@@ -12,7 +12,7 @@ from torchvision.ops import box_iou as their_iou
 
 import rpn_lib.matching
 from rpn_lib.anchors import AnchorGenerator, inside_image
-from rpn_lib.boxes import BoxError
+from rpn_lib.errors import BoxError
 from rpn_lib.matching import match_anchors, sample_anchors
 
 NONE = torch.zeros(0, 4)

@@ -6,7 +6,8 @@ import torch
 from einops.layers.torch import Rearrange
 from torch import nn
 
-from rpn_lib.network import RPNHead, SmallBackbone
+from rpn_lib.backbones import SmallBackbone
+from rpn_lib.head import RPNHead
 
 # The shapes of the notebook that the book grew from.
 

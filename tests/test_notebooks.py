@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from rpn_lib.draw import STYLES
+from rpn_lib.figures.boxes import STYLES
 
 
 @pytest.fixture(params=tools.NOTEBOOKS, ids=lambda path: path.stem)

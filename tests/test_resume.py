@@ -11,10 +11,18 @@ import torch
 from test_data import environment
 from torchvision.transforms import v2
 
-from rpn_lib import checkpoint
-from rpn_lib.checkpoint import Checkpoints, read_state, save_state, write_atomically
-from rpn_lib.data import InMemory, ShapesDataset
-from rpn_lib.train import Interrupted, TrainingError, small_rpn, train
+from rpn_lib.data.batches import InMemory
+from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.errors import Interrupted, TrainingError
+from rpn_lib.models import small_rpn
+from rpn_lib.training import checkpoint
+from rpn_lib.training.checkpoint import (
+    Checkpoints,
+    read_state,
+    save_state,
+    write_atomically,
+)
+from rpn_lib.training.loop import train
 
 SCENES = ShapesDataset(length=12, image_size=(64, 96), sizes=(16, 40))
 FLIPS = v2.RandomHorizontalFlip()
@@ -243,7 +251,7 @@ import sys
 import torch
 torch.set_num_threads(1)
 from test_resume import run
-from rpn_lib.checkpoint import Checkpoints, save_state
+from rpn_lib.training.checkpoint import Checkpoints, save_state
 def tell(row):
     print(row["step"], flush=True)
 weights, history = run(Checkpoints(sys.argv[1]), resume=True, save_every=1,

@@ -9,10 +9,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator as TheirGe
 from torchvision.models.detection.image_list import ImageList
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.boxes import BoxError, box_iou
+from rpn_lib.backbones import SmallBackbone
+from rpn_lib.boxes import box_iou
+from rpn_lib.errors import BoxError
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import match_anchors, sample_anchors
-from rpn_lib.network import SmallBackbone
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork, pad_images
 from rpn_lib.transforms import decode, encode

@@ -20,7 +20,8 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops import box_iou as their_iou
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.boxes import BoxError, box_area
+from rpn_lib.boxes import box_area
+from rpn_lib.errors import BoxError
 from rpn_lib.interop import AsTorchvisionRPN, from_torchvision
 from rpn_lib.matching import match_anchors
 

@@ -8,18 +8,15 @@ import pytest
 import torch
 from test_data import CELL, annotate, folder  # noqa: F401
 
-from rpn_lib.checkpoint import Checkpoints
-from rpn_lib.data import InMemory, ShapesDataset
-from rpn_lib.evaluate import recall
-from rpn_lib.train import (
-    TrainingError,
-    load_checkpoint,
-    main,
-    propose,
-    small_rpn,
-    train,
-    trained_rpn,
-)
+from rpn_lib.cli import main as run_rpn
+from rpn_lib.data.batches import InMemory
+from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.errors import TrainingError
+from rpn_lib.evaluation import recall
+from rpn_lib.models import small_rpn, trained_rpn
+from rpn_lib.training.checkpoint import Checkpoints, load_checkpoint
+from rpn_lib.training.loop import train
+from rpn_lib.training.measure import propose
 
 
 def test_the_import_warns_of_nothing_in_a_kernel_without_widgets():
@@ -29,7 +26,7 @@ shell = types.SimpleNamespace(config={"IPKernelApp": {}})
 sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
 sys.modules["ipykernel.zmqshell"] = shell
 sys.modules["ipywidgets"] = None
-import rpn_lib.train
+import rpn_lib.training.loop
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
@@ -206,7 +203,7 @@ def test_too_few_images_for_a_batch():
 
 
 def test_a_batch_that_cannot_be_shared_out(monkeypatch):
-    monkeypatch.setattr("rpn_lib.distributed.world_size", lambda: 3)
+    monkeypatch.setattr("rpn_lib.training.processes.world_size", lambda: 3)
     with pytest.raises(TrainingError, match="evenly among 3 processes"):
         train(small_rpn(), ShapesDataset(length=8), batch_size=8)
 
@@ -221,7 +218,7 @@ def test_command_line_on_a_folder(folder, tmp_path, capsys):  # noqa: F811
     (folder / "ImageSets/Main/val.txt").write_text("a\nb\n")
     out = tmp_path / "out"
     options = ["--epochs", "2", "--batch-size", "2", "--side", "96", "--out", str(out)]
-    assert main(["--data", str(folder), *options]) == 0
+    assert run_rpn(["train", "--data", str(folder), *options]) == 0
     printed = capsys.readouterr().out
     assert "epoch 2 of 2: objectness" in printed
     assert "2 validation images, 100 proposals each: recall at IoU 0.5" in printed
@@ -246,7 +243,7 @@ def test_command_line_on_a_folder(folder, tmp_path, capsys):  # noqa: F811
 def test_command_line_says_in_one_line_what_is_wrong(
     arguments, message, tmp_path, capsys
 ):
-    assert main([*arguments, "--out", str(tmp_path)]) == 2
+    assert run_rpn(["train", *arguments, "--out", str(tmp_path)]) == 2
     text = capsys.readouterr().err
     assert message in text
     assert "Traceback" not in text
@@ -257,12 +254,12 @@ def test_command_line_names_or_drops_a_bad_box(folder, tmp_path, capsys):  # noq
     annotate(folder, "a", [CELL, ("cell", 30, 5, 30, 5)])
     options = ["--data", str(folder), "--epochs", "1", "--batch-size", "2"]
     options += ["--side", "96", "--out", str(tmp_path / "out")]
-    assert main(options) == 2
+    assert run_rpn(["train", *options]) == 2
     assert (
         "a.xml, object 1 (xmin, ymin, xmax, ymax = 30, 5, 30, 5)"
         in capsys.readouterr().err
     )
-    assert main([*options, "--on-bad-box", "drop"]) == 0
+    assert run_rpn(["train", *options, "--on-bad-box", "drop"]) == 0
     assert "dropped:" in capsys.readouterr().err
 
 
@@ -277,7 +274,7 @@ def test_a_broken_checkpoint_is_named(tmp_path):
 
 def test_the_command_without_arguments_finds_the_shapes(tmp_path, capsys):
     """Recall of at least 0.95 at IoU 0.5 with 100 proposals, on 100 new scenes."""
-    assert main(["--out", str(tmp_path)]) == 0
+    assert run_rpn(["train", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "100 validation images, 100 proposals each" in printed
     assert float(re.search(r"recall at IoU 0.5 (\d\.\d+)", printed)[1]) >= 0.95

@@ -4,8 +4,8 @@ import re
 import pytest
 import torch
 
-from rpn_lib.draw import STYLES
-from rpn_lib.explore import Box, Line, State, explore
+from rpn_lib.figures.boxes import STYLES
+from rpn_lib.figures.explorer import Box, Line, State, explore
 
 SLIDERS = {"size (px)": [16, 64, 200], "aspect ratio": [0.5, 2.0], "kind": ["a", "b"]}
 TRUTH = Box((40, 30, 120, 90), "gt", 'it\'s <true> & "quoted"')

@@ -11,12 +11,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rpn_lib.draw import STYLES
-from rpn_lib.explore import Box, State, explore
+from rpn_lib.figures.boxes import STYLES
+from rpn_lib.figures.explorer import Box, State, explore
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CODE = """\
-from rpn_lib.explore import Box, State, explore
+from rpn_lib.figures.explorer import Box, State, explore
 
 def show(size, both):
     box = Box((0, 0, size, size / 2), "gt" if both else "anchor", f"{size}")

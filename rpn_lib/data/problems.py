@@ -1,8 +1,7 @@
 """What can be wrong with an annotation, said so that it can be put right.
 
-A `Problem` names the file, the box in it, the reason and the fix. The readers of
-`rpn_lib.voc` and `rpn_lib.coco` collect them; `rpn check` lists them all, and training
-refuses to start with the first.
+A `Problem` names the file, the box in it, the reason and the fix. The readers
+collect them; `rpn check` lists them all, and training refuses to start with the first.
 
 Boxes here are four numbers as they stand in a file.
 """
@@ -11,10 +10,6 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import NamedTuple
-
-
-class DataError(ValueError):
-    """A file of a data set that cannot be used; the message names it and says why."""
 
 
 class Problem(NamedTuple):

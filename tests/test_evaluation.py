@@ -15,9 +15,8 @@ from matplotlib.colors import to_hex
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rpn_lib.boxes import BoxError
-from rpn_lib.draw import plot_recall_area, plot_recall_iou, plot_recall_proposals
-from rpn_lib.evaluate import (
+from rpn_lib.errors import BoxError
+from rpn_lib.evaluation import (
     AREAS,
     IOU_THRESHOLDS,
     average_precision,
@@ -25,6 +24,11 @@ from rpn_lib.evaluate import (
     find_ranks,
     found,
     recall,
+)
+from rpn_lib.figures.plots import (
+    plot_recall_area,
+    plot_recall_iou,
+    plot_recall_proposals,
 )
 from rpn_lib.nms import Proposals
 

@@ -5,7 +5,7 @@ order of the images on the epoch, an augmentation on the epoch and the image, th
 anchors sampled on the step and the place in the batch. So a run that was interrupted
 continues as if it had not been, and several processes do together what one does alone.
 
-`rpn train`, or `python -m rpn_lib.train`, is a command around it (`rpn_lib.cli`).
+`rpn train` is a command around it (`rpn_lib.cli`).
 """
 
 import hashlib
@@ -23,34 +23,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm  # not tqdm.auto: it warns in kernels without ipywidgets
 
-from rpn_lib import distributed
-from rpn_lib.checkpoint import (
+from rpn_lib.data.batches import collate
+from rpn_lib.data.records import Sample, Target
+from rpn_lib.errors import Interrupted, TrainingError
+from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.training import processes
+from rpn_lib.training.checkpoint import (
     Checkpoints,
     State,
-    TrainingError,
     random_states,
     restore_random_states,
     size_of,
 )
-from rpn_lib.data import Sample, Target, collate
-from rpn_lib.measure import propose
-from rpn_lib.models import load_checkpoint, small_rpn, trained_rpn
-from rpn_lib.rpn import RegionProposalNetwork
-
-__all__ = [
-    "Interrupted",
-    "TrainingError",
-    "load_checkpoint",
-    "main",
-    "propose",
-    "small_rpn",
-    "train",
-    "trained_rpn",
-]
-
-
-class Interrupted(TrainingError):
-    """Training was stopped by a signal; its last step is in a checkpoint."""
+from rpn_lib.training.parallel import parallel, unshare
 
 
 def train(
@@ -114,7 +99,8 @@ def train(
             checkpoint of a run with other settings or one that cannot be written.
         Interrupted: a signal, where there are checkpoints.
 
-    >>> from rpn_lib.data import ShapesDataset
+    >>> from rpn_lib.data.scenes import ShapesDataset
+    >>> from rpn_lib.models import small_rpn
     >>> history = train(small_rpn(), ShapesDataset(length=2), epochs=1, batch_size=2)
     >>> sorted(history[0])
     ['box', 'objectness']
@@ -123,11 +109,11 @@ def train(
     length = len(dataset)  # type: ignore[arg-type]
     per_epoch = length // batch_size if batch_size > 0 else 0
     total_steps = epochs * per_epoch
-    share = batch_size // distributed.world_size()
+    share = batch_size // processes.world_size()
     _check(epochs, batch_size, per_epoch, lr)
     # Channels last is the order that convolutions on a processor like best.
     rpn.train().to(memory_format=torch.channels_last)
-    network: Any = distributed.parallel(rpn)
+    network: Any = parallel(rpn)
     optim = _optimizer(optimizer, rpn, lr, weight_decay)
     rates = _schedule(schedule, optim, lr, warmup, total_steps)
     low = torch.bfloat16
@@ -145,15 +131,15 @@ def train(
             step, history = _restore(checkpoints, rpn, parts, run, device)
 
     def save() -> None:
-        if checkpoints is not None and distributed.rank() == 0:
+        if checkpoints is not None and processes.rank() == 0:
             state = _state(rpn, parts, run, history, settings)
             checkpoints.save(state, step)
-        distributed.wait_for_all()
+        processes.wait_for_all()
 
     bar = tqdm(
         total=total_steps,
         initial=step,
-        disable=not progress or distributed.rank() > 0,
+        disable=not progress or processes.rank() > 0,
         unit="step",
         smoothing=0.05,
         mininterval=0.1 if sys.stderr.isatty() else 10,  # a log needs few lines
@@ -165,7 +151,7 @@ def train(
             for images, targets in batches(step % per_epoch):
                 waited = time.perf_counter() - clock
                 names = [str(target["image_id"]) for target in targets]
-                first = distributed.rank() * share
+                first = processes.rank() * share
                 rpn.generator = [
                     _generator(seed, "anchors", step, first + i) for i in range(share)
                 ]
@@ -219,10 +205,10 @@ def _check(epochs: int, batch_size: int, per_epoch: int, lr: float) -> None:
             f"{epochs} epochs of {per_epoch} batches of {batch_size} images: nothing "
             "to train on. Give more epochs, more images or smaller batches."
         )
-    if batch_size % distributed.world_size():
+    if batch_size % processes.world_size():
         raise TrainingError(
             f"A batch of {batch_size} images cannot be shared out evenly among "
-            f"{distributed.world_size()} processes."
+            f"{processes.world_size()} processes."
         )
     if not 0 < lr < math.inf:
         raise TrainingError(f"lr={lr} must be a number above 0.")
@@ -295,7 +281,7 @@ def _batches(
     length = len(dataset)  # type: ignore[arg-type]
     order = torch.randperm(length, generator=_generator(seed, "order", epoch))
     whole = order[: length // batch_size * batch_size].view(-1, batch_size)
-    mine = whole.chunk(distributed.world_size(), dim=1)[distributed.rank()]
+    mine = whole.chunk(processes.world_size(), dim=1)[processes.rank()]
 
     def start_at(start: int) -> Iterator[tuple[list[Tensor], list[Target]]]:
         return iter(
@@ -339,9 +325,9 @@ def _losses(
 def _mean(values: Sequence[Tensor | float]) -> list[float]:
     """Numbers of a step as means over the processes, in one go."""
     joined = torch.stack([torch.as_tensor(v).detach().double().cpu() for v in values])
-    if distributed.world_size() > 1 and torch.distributed.get_backend() == "nccl":
+    if processes.world_size() > 1 and torch.distributed.get_backend() == "nccl":
         joined = joined.cuda()
-    numbers: list[float] = distributed.mean_over_processes(joined).tolist()
+    numbers: list[float] = processes.mean_over_processes(joined).tolist()
     return numbers
 
 
@@ -356,7 +342,7 @@ def _not_finite(
     lr: float,
     checkpoints: Checkpoints | None,
 ) -> TrainingError:
-    every = ", ".join(distributed.gather(names))
+    every = ", ".join(processes.gather(names))
     saved = "" if checkpoints is None else f" {checkpoints.describe()}"
     return TrainingError(
         f"The {what} of step {step} is not finite. The images were {every}. Look at "
@@ -379,7 +365,7 @@ def _as_before(rpn: RegionProposalNetwork) -> Iterator[None]:
         yield
     finally:
         rpn.generator = generator
-        distributed.unshare(rpn)
+        unshare(rpn)
 
 
 @contextmanager
@@ -463,21 +449,3 @@ def _restore(
             f"{path} does not fit this network or program: {error}"
         ) from error
     return len(history), history
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `rpn train`; `python -m rpn_lib.train --help` explains it.
-
-    Returns:
-        0, or 2 after one line on what was wrong.
-
-    >>> main(["--data", "nowhere"])  # the line goes to standard error
-    2
-    """
-    from rpn_lib.cli import main as run
-
-    return run(["train", *(sys.argv[1:] if arguments is None else arguments)])
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,4 +1,6 @@
-"""BCCD: 364 photographs of blood cells, found on this machine or downloaded once.
+"""Pictures to try things on: one photograph, and BCCD, 364 photographs of blood cells.
+
+BCCD is found on this machine or downloaded once.
 
 A download counts only when every file of it is as it was when the book was written: the
 digest of the content is compared, and until then nothing lies where the next call would
@@ -12,15 +14,55 @@ import tempfile
 import urllib.request
 import zipfile
 from http.client import HTTPException
+from importlib.resources import files
 from pathlib import Path
 from urllib.error import HTTPError
 
-from rpn_lib.validate import DataError, leaves_folder
+from torch import Tensor
+
+from rpn_lib.data.images import read_image
+from rpn_lib.data.problems import leaves_folder
+from rpn_lib.errors import DataError
+
+
+def example_photo() -> tuple[Tensor, dict[str, tuple[int, int, int, int]]]:
+    """The photograph of the book, Rear Admiral Grace Hopper, and seven true boxes.
+
+    The picture is in the public domain and comes with matplotlib; the boxes were read
+    off it by hand.
+
+    Returns:
+        `(3, 600, 512)`, uint8, and for each object its name and box, xyxy, pixels.
+
+    >>> photo, objects = example_photo()
+    >>> tuple(photo.shape), objects["cap"]
+    ((3, 600, 512), (148, 22, 372, 182))
+    """
+    sample_data = files("matplotlib") / "mpl-data" / "sample_data"
+    photo = read_image(Path(str(sample_data / "grace_hopper.jpg")))
+    return photo, {
+        "cap": (148, 22, 372, 182),
+        "face": (155, 130, 377, 335),
+        "glasses": (178, 168, 358, 232),
+        "name tag": (78, 484, 168, 518),
+        "ribbons": (322, 487, 453, 527),
+        "button": (232, 576, 260, 600),
+        "star": (46, 56, 88, 117),
+    }
+
 
 COMMIT = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
+
+
 URL = f"https://github.com/Shenggan/BCCD_Dataset/archive/{COMMIT}.zip"
+
+
 DIGEST = "debd2d76b13c300a3999f96a08cbe9ada5f231c3f882f9877a65a01a695872d1"
+
+
 PARTS = ("JPEGImages", "Annotations", "ImageSets")
+
+
 MAX_BYTES = 100_000_000  # of the archive, and of what it unpacks to; BCCD has 10 MB
 
 

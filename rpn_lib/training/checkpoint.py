@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rpn_lib.errors import TrainingError
+from rpn_lib.models import network_of
+from rpn_lib.rpn import RegionProposalNetwork
+
 State = dict[str, Any]
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says at which images and why."""
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -98,7 +98,7 @@ def read_state(path: str | Path, device: str = "cpu") -> State:
 
     >>> read_state("nowhere.pt")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    rpn_lib.checkpoint.TrainingError: nowhere.pt is missing; train first, or name ...
+    rpn_lib.errors.TrainingError: nowhere.pt is missing; train first, or name ...
     """
     try:
         content = Path(path).read_bytes()
@@ -122,6 +122,26 @@ def read_state(path: str | Path, device: str = "cpu") -> State:
     if not isinstance(state, dict):
         raise TrainingError(f"{path} is no checkpoint of this program.")
     return state
+
+
+def load_checkpoint(path: str | Path) -> RegionProposalNetwork:
+    """Build the network that a checkpoint of the command line holds.
+
+    Args:
+        path: the `checkpoint.pt` that a run has written, or one of its
+            `checkpoints/step-*.pt`.
+
+    Returns:
+        the trained network, in evaluation mode, on the CPU.
+
+    Raises:
+        TrainingError: no such file, or one that is no checkpoint.
+
+    >>> load_checkpoint("nowhere.pt")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    rpn_lib.errors.TrainingError: nowhere.pt is missing; train first, or name ...
+    """
+    return network_of(read_state(path), path)
 
 
 class Checkpoints:

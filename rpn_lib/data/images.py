@@ -11,10 +11,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from rpn_lib.validate import DataError
+from rpn_lib.errors import DataError
 
 # The endings that a folder of photographs is searched for, in this order.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+
 
 # What Pillow raises for files that are damaged, foreign or far too large.
 BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)

@@ -1,6 +1,6 @@
 """Pascal VOC: a folder with one XML file an image.
 
-Dimension letters: see `rpn_lib.annotated`.
+Dimension letters: see `rpn_lib.data.records`.
 """
 
 import math
@@ -13,7 +13,9 @@ import torch
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from rpn_lib.annotated import (
+from rpn_lib.data.images import SUFFIXES
+from rpn_lib.data.problems import Problem, all_fit_as_xywh, box_problem, leaves_folder
+from rpn_lib.data.records import (
     AnnotatedFolder,
     OnBadBox,
     Record,
@@ -21,14 +23,7 @@ from rpn_lib.annotated import (
     Transform,
     leaving_problem,
 )
-from rpn_lib.images import SUFFIXES
-from rpn_lib.validate import (
-    DataError,
-    Problem,
-    all_fit_as_xywh,
-    box_problem,
-    leaves_folder,
-)
+from rpn_lib.errors import DataError
 
 
 class VOCFolder(AnnotatedFolder):
@@ -60,7 +55,7 @@ class VOCFolder(AnnotatedFolder):
 
     >>> VOCFolder("nowhere")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    rpn_lib.validate.DataError: nowhere/ImageSets/Main/train.txt is missing. A Pascal...
+    rpn_lib.errors.DataError: nowhere/ImageSets/Main/train.txt is missing. A Pascal...
     """
 
     def __init__(

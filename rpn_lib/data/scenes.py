@@ -10,41 +10,17 @@ Dimension letters: H, W height and width of an image; G true boxes of an image; 
 regions of it that are ignored.
 """
 
-from collections.abc import Callable, Iterable
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import to_dtype
 
-from rpn_lib.annotated import Sample, Target, make_target
-from rpn_lib.boxes import BoxError
-from rpn_lib.coco import CocoFolder
-from rpn_lib.download import bccd
-from rpn_lib.images import read_image
-from rpn_lib.validate import DataError
-from rpn_lib.voc import VOCFolder
+from rpn_lib.data.records import Sample, make_target
+from rpn_lib.errors import BoxError
 
 Canvas: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
-
-__all__ = [
-    "CocoFolder",
-    "DataError",
-    "InMemory",
-    "Sample",
-    "ShapesDataset",
-    "Target",
-    "VOCFolder",
-    "bccd",
-    "collate",
-    "example_photo",
-    "read_image",
-]
 
 
 class ShapesDataset(Dataset[Sample]):
@@ -190,80 +166,3 @@ def _overlap_of_smaller(a: list[int], b: list[int]) -> float:
     height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
     smaller = min((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b))
     return width * height / smaller
-
-
-def example_photo() -> tuple[Tensor, dict[str, tuple[int, int, int, int]]]:
-    """The photograph of the book, Rear Admiral Grace Hopper, and seven true boxes.
-
-    The picture is in the public domain and comes with matplotlib; the boxes were read
-    off it by hand.
-
-    Returns:
-        `(3, 600, 512)`, uint8, and for each object its name and box, xyxy, pixels.
-
-    >>> photo, objects = example_photo()
-    >>> tuple(photo.shape), objects["cap"]
-    ((3, 600, 512), (148, 22, 372, 182))
-    """
-    sample_data = files("matplotlib") / "mpl-data" / "sample_data"
-    photo = read_image(Path(str(sample_data / "grace_hopper.jpg")))
-    return photo, {
-        "cap": (148, 22, 372, 182),
-        "face": (155, 130, 377, 335),
-        "glasses": (178, 168, 358, 232),
-        "name tag": (78, 484, 168, 518),
-        "ribbons": (322, 487, 453, 527),
-        "button": (232, 576, 260, 600),
-        "star": (46, 56, 88, 117),
-    }
-
-
-class InMemory(Dataset[Sample]):
-    """A data set read once and kept, so that an epoch does not wait for files.
-
-    Args:
-        dataset: what to keep.
-        transform: applied afresh at every access: random flips and crops belong here.
-
-    >>> kept = InMemory(ShapesDataset(length=2))
-    >>> len(kept), kept[1][1]["image_id"]
-    (2, 'scene 1')
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset[Sample],
-        transform: Callable[[Tensor, Target], Sample] | None = None,
-    ) -> None:
-        length = len(dataset)  # type: ignore[arg-type]
-        self.samples = [dataset[i] for i in range(length)]
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return sample `index`, transformed."""
-        sample = self.samples[index]
-        return self.transform(*sample) if self.transform else sample
-
-
-def collate(samples: Iterable[Sample]) -> tuple[list[Tensor], list[Target]]:
-    """A batch: images as floats in 0..1, and targets, each in a list.
-
-    Images may differ in size and in the number of their boxes, so nothing is stacked;
-    `rpn_lib.rpn.pad_images` does that.
-
-    >>> scenes = ShapesDataset(length=2)
-    >>> images, targets = collate([scenes[0], scenes[1]])
-    >>> images[0].dtype, [t["image_id"] for t in targets]
-    (torch.float32, ['scene 0', 'scene 1'])
-    """
-    images, targets = zip(*samples)
-    return (
-        [
-            to_dtype(image.as_subclass(Tensor), torch.float32, scale=True)
-            for image in images
-        ],
-        list(targets),
-    )

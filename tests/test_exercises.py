@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rpn_lib.check import check_function, check_value
+from rpn_lib.exercises import check_function, check_value
 
 
 @pytest.mark.parametrize(

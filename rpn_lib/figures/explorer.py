@@ -26,15 +26,25 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageColor
 from torch import Tensor
 
-from rpn_lib.boxes import BoxError, box_iou
-from rpn_lib.draw import STYLES, draw_boxes, draw_line, legend, show_image
+from rpn_lib.boxes import box_iou
+from rpn_lib.errors import BoxError
+from rpn_lib.figures.boxes import STYLES, draw_boxes, draw_line, legend, show_image
 
 Picture: TypeAlias = Tensor | np.ndarray[Any, Any]
 
+
 LIMIT = 300_000  # bytes of HTML; every reader of the page loads them
+
+
 _NOTE = "This picture has sliders where scripts can run."
+
+
 _MAX_PNG = 60_000  # bytes of the picture for readers without scripts
+
+
 _MAX_SIDE = 800  # pixels of the picture behind the boxes; it is shown 640 wide
+
+
 # Dashes and gaps in line widths, as matplotlib draws them.
 _DASHES = {"-": (), "--": (3.7, 1.6), ":": (1, 1.65), "-.": (6.4, 1.6, 1, 1.6)}
 
@@ -45,7 +55,7 @@ class Box(NamedTuple):
     Attributes:
         xyxy: `x1, y1, x2, y2`, pixels: a tuple, a list or a row of a tensor. The box
             may reach outside the image.
-        style: a key of `rpn_lib.draw.STYLES`.
+        style: a key of `rpn_lib.figures.boxes.STYLES`.
         label: a short text at the upper left corner; empty for none.
     """
 
@@ -60,7 +70,7 @@ class Line(NamedTuple):
     Attributes:
         points: `(x, y)`, pixels; a list, or a `(P, 2)` tensor or array. `PlotArea`
             makes them of data.
-        style: a key of `rpn_lib.draw.STYLES`.
+        style: a key of `rpn_lib.figures.boxes.STYLES`.
         label: a short text above the last point; empty for none.
     """
 
@@ -659,7 +669,7 @@ def _reduce(picture: Image.Image, colours: int, keep: Sequence[str]) -> Image.Im
 
 def _script() -> str:
     """The script of the element, without its comments and needless spaces."""
-    source = files("rpn_lib").joinpath("explore.js").read_text("utf-8")
+    source = files("rpn_lib.figures").joinpath("explorer.js").read_text("utf-8")
     source = re.sub(r"^ *(//.*\n)?| +// .*$", "", source, flags=re.MULTILINE)
     head, css, tail = re.split("(?<=const CSS = )(`[^`]*`)", source)
     css = re.sub(r" ?([{}]) ?|([:;,]) ", r"\1\2", css)

@@ -16,22 +16,25 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from rpn_lib import __version__, distributed, runs
-from rpn_lib.annotated import Record
-from rpn_lib.augment import CHOICES, Fit
-from rpn_lib.boxes import BoxError
-from rpn_lib.checkpoint import TrainingError, read_state, write_atomically
+from rpn_lib import __version__
+from rpn_lib.cli import run_folder
 from rpn_lib.coverage import coverage
-from rpn_lib.data import Sample, ShapesDataset
-from rpn_lib.folders import check_folder, is_coco, open_folder
-from rpn_lib.images import SUFFIXES, read_image
-from rpn_lib.measure import compare, measure
+from rpn_lib.data.augment import CHOICES
+from rpn_lib.data.folder import check_folder, is_coco, open_folder
+from rpn_lib.data.images import SUFFIXES, read_image
+from rpn_lib.data.problems import report
+from rpn_lib.data.records import Record, Sample
+from rpn_lib.data.resize import Resize
+from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.errors import BoxError, DataError, Interrupted, TrainingError
 from rpn_lib.models import BACKBONES, build_rpn, network_of
 from rpn_lib.rpn import RegionProposalNetwork
-from rpn_lib.train import Interrupted
-from rpn_lib.validate import DataError, report
+from rpn_lib.training import processes
+from rpn_lib.training.checkpoint import read_state, write_atomically
+from rpn_lib.training.measure import compare, measure
 
 FOUND, MISTAKE, STOPPED = 1, 2, 130  # exit codes
+
 
 DESCRIPTION = """\
 Train a Region Proposal Network on your own photographs, measure it, and use it.
@@ -46,6 +49,7 @@ Train a Region Proposal Network on your own photographs, measure it, and use it.
 minute. A folder is laid out as Pascal VOC (ImageSets/Main/train.txt, Annotations,
 JPEGImages) or as COCO (annotations/instances_train.json, train/)."""
 
+
 TRAIN = """\
 Train from scratch, or from weights learnt on ImageNet (--pretrained), and measure.
 
@@ -58,6 +62,7 @@ Train from scratch, or from weights learnt on ImageNet (--pretrained), and measu
 --out gets checkpoint.pt, results.json, proposals.png, metrics.csv, settings.json and
 checkpoints/. Anchors are fitted to the training boxes unless --sizes are given."""
 
+
 EVALUATE = """\
 Measure a trained network: average recall (AR) for several numbers of proposals, by the
 size of the objects, with plots. The data set is the one that it was trained with unless
@@ -66,6 +71,7 @@ another is given.
   rpn evaluate
   rpn evaluate --checkpoint a.pt --compare b.pt --data my_images --split test"""
 
+
 PROPOSE = """\
 Propose boxes in a photograph, or in each one of a folder: a picture with the best of
 them drawn in, and a JSON file with all, in pixels of the photograph.
@@ -73,12 +79,14 @@ them drawn in, and a JSON file with all, in pixels of the photograph.
   rpn propose photo.jpg
   rpn propose holiday/ --checkpoint runs/rpn/checkpoint.pt --out found"""
 
+
 ANCHORS = """\
 How well do anchors fit the objects of a data set? Without --sizes, those that
 `rpn train` would choose are looked at. Writes a picture.
 
   rpn anchors my_images
   rpn anchors my_images --sizes 32 64 128"""
+
 
 CHECK = """\
 Read every annotation and every picture, and list what cannot be right: file, box,
@@ -135,11 +143,11 @@ def _tell(text: str) -> None:
 def _train(options: argparse.Namespace) -> int:
     out: Path = options.out
     if options.resume:
-        settings = runs.read_settings(out / "settings.json")
+        settings = run_folder.read_settings(out / "settings.json")
         settings["device"] = options.device or settings["device"]
     else:
         if options.settings is not None:
-            settings = runs.read_settings(options.settings)
+            settings = run_folder.read_settings(options.settings)
         else:
             skip = ("command", "run", "out", "resume", "overwrite", "settings")
             settings = {
@@ -149,13 +157,13 @@ def _train(options: argparse.Namespace) -> int:
             }
             settings["data"] = settings["data"] and str(Path(settings["data"]))
         settings["device"] = options.device or settings.get("device")
-    settings["device"] = runs.usable_device(settings["device"])
-    runs.run_training(settings, out, options.resume, options.overwrite)
+    settings["device"] = run_folder.usable_device(settings["device"])
+    run_folder.run_training(settings, out, options.resume, options.overwrite)
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    with distributed.processes(runs.usable_device(options.device)) as device:
+    with processes.processes(run_folder.usable_device(options.device)) as device:
         rpn, about = _load(options.checkpoint)
         dataset = _validation(options, about)
         networks = {str(options.checkpoint): rpn.to(device)}
@@ -165,23 +173,23 @@ def _evaluate(options: argparse.Namespace) -> int:
             both = compare(
                 networks, dataset, precision=options.precision, workers=options.workers
             )
-            runs.say(str(both))
+            run_folder.say(str(both))
             results = {both.names[0]: both.first, both.names[1]: both.second}
         else:
             result = measure(
                 rpn, dataset, precision=options.precision, workers=options.workers
             )
-            runs.say(str(result))
+            run_folder.say(str(result))
             results = {str(options.checkpoint): result}
-        if distributed.rank() == 0:
-            from rpn_lib.draw import evaluation_figure
+        if processes.rank() == 0:
+            from rpn_lib.figures.plots import evaluation_figure
 
             options.out.mkdir(parents=True, exist_ok=True)
             numbers = {name: result.numbers() for name, result in results.items()}
-            runs.write_json(options.out / "evaluation.json", numbers)
+            run_folder.write_json(options.out / "evaluation.json", numbers)
             curves = {name: result.evaluation for name, result in results.items()}
             evaluation_figure(curves).savefig(options.out / "evaluation.png", dpi=100)
-            runs.say(f"wrote evaluation.json and evaluation.png to {options.out}")
+            run_folder.say(f"wrote evaluation.json and evaluation.png to {options.out}")
     return 0
 
 
@@ -203,7 +211,7 @@ def _validation(options: argparse.Namespace, about: dict[str, Any]) -> Dataset[S
     return open_folder(
         folder,
         options.split or about.get("val_split") or "val",
-        Fit(options.side or about.get("side") or runs.SIDES[0]),
+        Resize(options.side or about.get("side") or run_folder.SIDES[0]),
         options.on_bad_box or known.get("on_bad_box") or "error",
         first_pixel=first_pixel,
     )
@@ -211,7 +219,7 @@ def _validation(options: argparse.Namespace, about: dict[str, Any]) -> Dataset[S
 
 def _propose(options: argparse.Namespace) -> int:
     rpn, about = _load(options.checkpoint)
-    device = runs.usable_device(options.device)
+    device = run_folder.usable_device(options.device)
     rpn = rpn.to(device)
     rpn.select.post_nms_top_k = options.proposals
     rpn.select.score_threshold = options.min_score
@@ -247,10 +255,10 @@ def _propose(options: argparse.Namespace) -> int:
             "boxes": [[round(x, 2) for x in box] for box in boxes.tolist()],
             "scores": [round(score, 4) for score in scores.tolist()],
         }
-        runs.write_json(target.with_name(f"{target.name}.json"), content)
+        run_folder.write_json(target.with_name(f"{target.name}.json"), content)
         picture = target.with_name(f"{target.name}.proposals.png")
         write_atomically(picture, _overlay(image, boxes[: options.top]))
-        runs.say(f"{photo}: {len(boxes)} proposals, {picture}")
+        run_folder.say(f"{photo}: {len(boxes)} proposals, {picture}")
     return FOUND if failed else 0
 
 
@@ -276,7 +284,7 @@ def propose_in(
     height, width = image.shape[1:]
     pixels = image.as_subclass(Tensor)
     if side is not None:
-        pixels = Fit(side).resize(pixels)
+        pixels = Resize(side).resize(pixels)
     small = pixels.float() / 255
     device = next(rpn.parameters()).device
     [found] = rpn([small.to(device)]).proposals
@@ -289,7 +297,7 @@ def _overlay(image: Tensor, boxes: Tensor) -> bytes:
 
     from matplotlib.figure import Figure
 
-    from rpn_lib.draw import draw_boxes, show_image
+    from rpn_lib.figures.boxes import draw_boxes, show_image
 
     height, width = image.shape[1:]
     scale = 10 / max(height, width)  # inches
@@ -313,8 +321,8 @@ def _anchors(options: argparse.Namespace) -> int:
         "check": False,
         "pretrained": False,
     }
-    data = runs.Data(settings)
-    network = runs.choose_network(settings, data)
+    data = run_folder.Data(settings)
+    network = run_folder.choose_network(settings, data)
     anchors = build_rpn(**network).anchors
     names = None
     if data.side is not None:
@@ -333,7 +341,7 @@ def _anchors(options: argparse.Namespace) -> int:
             name = names[worst.image_index]
         box = ", ".join(f"{x:.0f}" for x in worst.box)
         print(f"hard to reach: {name}, box [{box}], best IoU {worst.best_iou:.2f}")
-    from rpn_lib.draw import coverage_figure
+    from rpn_lib.figures.plots import coverage_figure
 
     options.out.mkdir(parents=True, exist_ok=True)
     picture = options.out / "anchors.png"
@@ -530,9 +538,17 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
 
 
 SAVE = "steps between checkpoints, besides one after each epoch"
+
+
 EVAL = "epochs between looks at the validation images (default: four in a run)"
+
+
 OPTIMIZER = "sgd has a momentum of 0.9"
+
+
 EPOCHS = "passes over the images (default: 12, or as many as 300 steps take)"
+
+
 WARMUP = (
     "share of the steps in which the rate rises (default: 0.3 of one cycle, or 0.05)"
 )

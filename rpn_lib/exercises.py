@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 SOLVED = "Correct."
+
+
 NOT_YET = "Not yet: "
 
 

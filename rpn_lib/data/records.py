@@ -1,8 +1,8 @@
 """Annotated images: what is known of each, and a data set that reads them.
 
-Pascal VOC (`rpn_lib.voc`) and COCO (`rpn_lib.coco`) have this in common: a scan goes
-through all annotations, notes everything that cannot be right (`rpn_lib.validate`) and
-touches no picture; pictures are read when they are asked for. torchvision's
+Pascal VOC and COCO have this in common: a scan goes through all annotations, notes
+everything that cannot be right (`rpn_lib.data.problems`) and touches no picture;
+pictures are read when they are asked for. torchvision's
 `VOCDetection` and `CocoDetection` read the same files but check nothing in them; for
 files without faults the boxes are the same, but for VOC's count from 1, which
 torchvision keeps.
@@ -20,12 +20,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from rpn_lib.images import image_size, read_image
-from rpn_lib.validate import DataError, Problem
+from rpn_lib.data.images import image_size, read_image
+from rpn_lib.data.problems import Problem
+from rpn_lib.errors import DataError
 
 Target = dict[str, Any]
+
+
 Sample = tuple[Tensor, Target]
+
+
 Transform = Callable[[Tensor, Target], Sample]
+
+
 OnBadBox = Literal["error", "drop"]
 
 

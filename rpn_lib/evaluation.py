@@ -21,11 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rpn_lib.boxes import BoxError, box_area, box_iou, check_boxes
+from rpn_lib.boxes import box_area, box_iou, check_boxes
+from rpn_lib.errors import BoxError
 from rpn_lib.nms import Proposals
 
 # 0.5, 0.55, ... 0.95: the thresholds of COCO.
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+
 
 # COCO's ranges of object areas, square pixels; both ends belong to the range.
 AREAS: Mapping[str, tuple[float, float]] = MappingProxyType(

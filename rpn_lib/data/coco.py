@@ -1,6 +1,6 @@
 """COCO: a folder with one JSON file a split.
 
-Dimension letters: see `rpn_lib.annotated`.
+Dimension letters: see `rpn_lib.data.records`.
 """
 
 import json
@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from rpn_lib.annotated import (
+from rpn_lib.data.problems import Problem, all_fit_as_xyxy, box_problem, leaves_folder
+from rpn_lib.data.records import (
     AnnotatedFolder,
     OnBadBox,
     Record,
@@ -18,13 +19,7 @@ from rpn_lib.annotated import (
     Transform,
     leaving_problem,
 )
-from rpn_lib.validate import (
-    DataError,
-    Problem,
-    all_fit_as_xyxy,
-    box_problem,
-    leaves_folder,
-)
+from rpn_lib.errors import DataError
 
 # COCO's own files have boxes that reach out by parts of a pixel, from rounding.
 COCO_TOLERANCE = 1.0
@@ -61,7 +56,7 @@ class CocoFolder(AnnotatedFolder):
 
     >>> CocoFolder("nowhere")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    rpn_lib.validate.DataError: nowhere has no annotations of the split train. A COCO...
+    rpn_lib.errors.DataError: nowhere has no annotations of the split train. A COCO...
     """
 
     has_crowds = True

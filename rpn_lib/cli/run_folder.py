@@ -22,35 +22,45 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from rpn_lib import __version__, distributed
+from rpn_lib import __version__
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.annotated import AnnotatedFolder, Record, picture_problem
-from rpn_lib.augment import Augment, Fit
-from rpn_lib.boxes import BoxError
-from rpn_lib.checkpoint import (
-    Checkpoints,
-    TrainingError,
-    save_state,
-    write_atomically,
-)
 from rpn_lib.coverage import coverage, suggest_shapes
-from rpn_lib.data import InMemory, Sample, ShapesDataset
-from rpn_lib.folders import open_folder
-from rpn_lib.measure import Measured, measure
+from rpn_lib.data.augment import Augment
+from rpn_lib.data.batches import InMemory
+from rpn_lib.data.folder import open_folder
+from rpn_lib.data.records import AnnotatedFolder, Record, Sample, picture_problem
+from rpn_lib.data.resize import Resize
+from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.errors import BoxError, DataError, TrainingError
 from rpn_lib.models import build_rpn
-from rpn_lib.train import train
-from rpn_lib.validate import DataError
+from rpn_lib.training import processes
+from rpn_lib.training.checkpoint import Checkpoints, save_state, write_atomically
+from rpn_lib.training.loop import train
+from rpn_lib.training.measure import Measured, measure
 
 Settings = dict[str, Any]
+
 
 # Of objects this large after resizing, all but the smallest tenth are at least as large
 # as the stride of the small backbone.
 SMALLEST = 16
+
+
 SIDES = (240, 800)  # least and largest shorter side that is chosen
+
+
 SHAPES = 12  # anchor shapes of a single level; with a pyramid 3 for each
+
+
 MIN_STEPS = 300  # of a run whose epochs are not given
+
+
 MIN_EPOCHS = 12
+
+
 CACHE_BYTES = 2e9  # a larger data set is read from its files in every epoch
+
+
 COLUMNS = (
     *("step", "epoch", "lr", "objectness", "box", "grad_norm", "seconds", "waiting"),
     *("val_objectness", "val_box", "recall", "AR@100"),
@@ -59,7 +69,7 @@ COLUMNS = (
 
 def say(text: str) -> None:
     """Print a line above the bar, in the first process only."""
-    if distributed.rank() == 0:
+    if processes.rank() == 0:
         tqdm.write(text)
 
 
@@ -94,11 +104,11 @@ class Data:
         train_folder = self.open(split)
         val_folder = self.open(settings["val_split"], train_folder.classes)
         for line in dict.fromkeys(train_folder.dropped + val_folder.dropped):
-            if distributed.rank() == 0:
+            if processes.rank() == 0:
                 print(f"dropped: {line}", file=sys.stderr)
         self.classes = train_folder.classes
         self.side = settings["side"] or choose_side(train_folder.records)
-        fit = Fit(self.side)
+        fit = Resize(self.side)
         fitted = [fit_record(record, fit) for record in train_folder.records]
         self.boxes = [boxes for boxes, _ in fitted]
         self.sizes = [size for _, size in fitted]
@@ -154,7 +164,7 @@ def _shown(folder: AnnotatedFolder, text: str) -> Dataset[Sample]:
 
 
 def _quiet() -> bool:
-    return distributed.rank() > 0 or not sys.stderr.isatty()
+    return processes.rank() > 0 or not sys.stderr.isatty()
 
 
 def check_pictures(folder: AnnotatedFolder) -> None:
@@ -194,12 +204,12 @@ def choose_side(records: Sequence[Record]) -> int:
     return int(min(max(math.ceil(wanted / 16) * 16, SIDES[0]), SIDES[1]))
 
 
-def fit_record(record: Record, fit: Fit) -> tuple[Tensor, tuple[int, int]]:
+def fit_record(record: Record, fit: Resize) -> tuple[Tensor, tuple[int, int]]:
     """Boxes and size of an image as they will be after `fit`, without the image.
 
     >>> boxes = torch.tensor([[0.0, 0, 40, 40]])
     >>> record = Record("a", Path("a.jpg"), (480, 640), boxes, [], boxes[:0])
-    >>> fit_record(record, Fit(240))
+    >>> fit_record(record, Resize(240))
     (tensor([[ 0.,  0., 20., 20.]]), (240, 320))
     """
     height, width = record.size
@@ -366,7 +376,7 @@ def check_settings(settings: Settings) -> None:
     if not 0 < settings["lr"] < math.inf:
         raise TrainingError(f"lr={settings['lr']} must be a number above 0.")
     if settings["side"] is not None:
-        Fit(settings["side"])
+        Resize(settings["side"])
     levels = 5 if settings["fpn"] else 1
     sizes = settings["sizes"] or [32.0] * levels
     build_rpn(settings["backbone"], fpn=settings["fpn"], sizes=sizes)
@@ -398,7 +408,7 @@ def run_training(
         raise TrainingError(
             f"{out} cannot be made ({error}). Choose another folder with --out."
         ) from error
-    with distributed.processes(settings["device"]) as device:
+    with processes.processes(settings["device"]) as device:
         checkpoints = Checkpoints(out / "checkpoints")
         if checkpoints.paths() and not resume and not overwrite:
             whole = (out / "results.json").is_file()
@@ -408,14 +418,14 @@ def run_training(
                 "replace it with --overwrite."
             )
         checkpoints.prepare(0)  # before the data are read
-        distributed.wait_for_all()
+        processes.wait_for_all()
         return _run(settings, out, resume, device, checkpoints)
 
 
 def _run(
     settings: Settings, out: Path, resume: bool, device: str, checkpoints: Checkpoints
 ) -> Measured:
-    first = distributed.rank() == 0
+    first = processes.rank() == 0
     data = Data(settings)
     settings = {**settings, "side": data.side}
     torch.manual_seed(settings["seed"])
@@ -447,7 +457,7 @@ def _run(
             say(f"passed over: {line}")
         start = 0 if latest is None else len(latest[1]["history"])
         say(f"continues after step {start} of {settings['epochs'] * steps}")
-    distributed.wait_for_all()
+    processes.wait_for_all()
     metrics = Metrics(out, start) if first else None
     spent = {"seconds": 0.0, "waiting": 0.0, "steps": 0}
     every = settings["eval_every"] or max(1, settings["epochs"] // 4)
@@ -504,7 +514,7 @@ def _run(
         say(time_line(spent))
     say(result.summary())
     say(f"wrote {out / 'checkpoint.pt'} and {out / 'proposals.png'}")
-    distributed.wait_for_all()
+    processes.wait_for_all()
     return result
 
 
@@ -532,10 +542,10 @@ def timing(spent: dict[str, float]) -> dict[str, float]:
     values = {
         "seconds a step": spent["seconds"] / spent["steps"],
         "waiting for data": spent["waiting"] / spent["seconds"],
-        "processes": float(distributed.world_size()),
+        "processes": float(processes.world_size()),
     }
-    if distributed.world_size() > 1:
-        values["communication"] = distributed.SPENT["seconds"] / spent["seconds"]
+    if processes.world_size() > 1:
+        values["communication"] = processes.SPENT["seconds"] / spent["seconds"]
     return {name: round(value, 5) for name, value in values.items()}
 
 
@@ -550,14 +560,16 @@ def time_line(spent: dict[str, float]) -> str:
     if "communication" in values:
         each = values["communication"] * values["seconds a step"]
         text += (
-            f"; communication of {distributed.world_size()} processes {each:.4f} s a "
+            f"; communication of {processes.world_size()} processes {each:.4f} s a "
             f"step, {values['communication']:.1%}, partly beside the computation"
         )
     return text
 
 
 def _picture(path: Path, dataset: Dataset[Sample], result: Measured) -> None:
-    from rpn_lib.draw import found_figure  # matplotlib is for the command line only
+    from rpn_lib.figures.plots import (
+        found_figure,  # matplotlib is for the command line only
+    )
 
     some = [i for i, boxes in enumerate(result.gt_boxes) if len(boxes)][:6]
     found_figure(

@@ -1,0 +1,26 @@
+"""Everything that the library refuses, as one family.
+
+`except RPNError` catches all of it. Each message says what was given, where it stands
+(image, box or file) and what to do about it; what a program should do about an error
+hangs on its class, never on its wording.
+"""
+
+
+class RPNError(Exception):
+    """What all errors of this library have in common."""
+
+
+class BoxError(RPNError, ValueError):
+    """A box or a setting that cannot be used; the message says why."""
+
+
+class DataError(RPNError, ValueError):
+    """A file of a data set that cannot be used; the message names it and says why."""
+
+
+class TrainingError(RPNError, RuntimeError):
+    """A training that cannot go on, or a checkpoint that cannot be used."""
+
+
+class Interrupted(TrainingError):
+    """A training was asked to stop; the message says where it was saved."""

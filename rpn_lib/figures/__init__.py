@@ -1,0 +1,1 @@
+"""Figures: boxes on pictures, plots, and figures with sliders; needs matplotlib."""

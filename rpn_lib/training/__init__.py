@@ -1,0 +1,1 @@
+"""Training a network: the loop, what survives a crash, several processes, results."""

@@ -1,0 +1,112 @@
+"""A network whose processes train it as one: gradients, batch normalisation, loss.
+
+`DistributedDataParallel` averages the gradients; `parallel` also lets batch
+normalisation look at all processes' images and lets the losses be divided by their
+counts.
+"""
+
+import inspect
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from rpn_lib.loss import RPNLoss
+from rpn_lib.training.batch_norm import SharedBatchNorm2d, share_batch_norm
+from rpn_lib.training.processes import SPENT, mean_over_processes, world_size
+
+
+def parallel(rpn: nn.Module) -> nn.Module:
+    """A network to call in training, whose gradients are those of the whole batch.
+
+    Args:
+        rpn: changed in place: its batch normalisation and loss look at all processes.
+
+    Returns:
+        itself with one process, else wrapped in `DistributedDataParallel`.
+    """
+    if world_size() == 1:
+        return rpn
+    share_batch_norm(rpn)
+    if isinstance(rpn.loss, RPNLoss):
+        rpn.loss = SharedLoss(rpn.loss)
+    # The buffers are the same anyway; the option's name differs between versions.
+    parameters = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    name = "forward_sync_buffers"
+    name = name if name in parameters else "broadcast_buffers"
+    options: dict[str, Any] = {name: False, "gradient_as_bucket_view": True}
+    wrapped = nn.parallel.DistributedDataParallel(rpn, **options)
+    wrapped.register_comm_hook(None, _timed_all_reduce)
+    return wrapped
+
+
+def unshare(rpn: nn.Module) -> None:
+    """Undo what `parallel` has changed, so that the network works alone again."""
+    for module in rpn.modules():
+        if isinstance(module, SharedBatchNorm2d):
+            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+    loss = getattr(rpn, "loss", None)
+    if isinstance(loss, SharedLoss):
+        rpn.loss = loss.inner
+
+
+def _timed_all_reduce(state, bucket):  # type: ignore[no-untyped-def]
+    """Average a bucket of gradients, as DDP does by itself, and note the time."""
+    start = time.perf_counter()
+    gradients = bucket.buffer().div_(world_size())
+    future = dist.all_reduce(gradients, async_op=True).get_future()
+
+    def done(finished: Any) -> Tensor:
+        SPENT["seconds"] += time.perf_counter() - start
+        SPENT["calls"] += 1
+        value: Tensor = finished.value()[0]
+        return value
+
+    return future.then(done)
+
+
+class SharedLoss(nn.Module):
+    """A loss whose mean over processes is that of the whole batch.
+
+    `RPNLoss` divides sums by numbers of its own batch: anchors sampled, objects among
+    them, cells. Here each process multiplies by its number and divides by the mean of
+    all, so that the mean over processes is the sum over all images divided by the
+    number of all images. In evaluation each process has images of its own, and nothing
+    is shared.
+
+    Args:
+        inner: the loss.
+    """
+
+    def __init__(self, inner: RPNLoss) -> None:
+        super().__init__()
+        self.inner = inner
+        self.box = inner.box
+
+    def forward(
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        predicted: Tensor,
+        targets: Tensor,
+        num_cells: int = 1,
+    ) -> dict[str, Tensor]:
+        """As `RPNLoss.forward`."""
+        losses: dict[str, Tensor] = self.inner(
+            scores, labels, predicted, targets, num_cells
+        )
+        if not self.training:
+            return losses
+        own = torch.tensor(
+            [len(labels), len(targets), num_cells],
+            dtype=torch.float64,
+            device=scores.device,
+        )
+        share = (own / mean_over_processes(own).clamp(min=1e-9)).to(scores.dtype)
+        box = {"sampled": 0, "positives": 1, "paper": 2}[self.inner.normalizer]
+        return {
+            "objectness": losses["objectness"] * share[0],
+            "box": losses["box"] * share[box],
+        }

@@ -1,0 +1,166 @@
+"""Several processes that train one network, as if they were one.
+
+`torchrun` starts several processes; here they find each other, and what each of them
+knows is gathered, so that each image counts once.
+
+Dimension letters: B images of a process; C channels; H, W rows and columns of a map.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from rpn_lib.errors import TrainingError
+
+# Seconds spent on communication by this process, and how often. The time counts from a
+# call to its result, so it includes waiting for the slowest process.
+SPENT = {"seconds": 0.0, "calls": 0.0}
+
+
+# How long a process waits for the others before it gives up.
+PATIENCE = timedelta(minutes=10)
+
+
+def rank() -> int:
+    """The number of this process, from 0.
+
+    >>> rank(), world_size()
+    (0, 1)
+    """
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextmanager
+def processes(device: str = "cpu") -> Iterator[str]:
+    """Join the processes that `torchrun` has started; nothing where it has not.
+
+    Args:
+        device: `cpu`, which talks by gloo, or `cuda`, which talks by NCCL; each process
+            then takes the GPU of its local number.
+
+    Yields:
+        the device of this process.
+
+    Raises:
+        TrainingError: another process has ended.
+
+    >>> with processes() as device:
+    ...     device
+    'cpu'
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield device
+        return
+    backend = "gloo"
+    if device == "cuda":
+        backend = "nccl"
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    with _own_cores(device):
+        dist.init_process_group(backend, timeout=PATIENCE)
+        try:
+            yield device
+        except RuntimeError as error:
+            if isinstance(error, TrainingError) or not _is_lost(error):
+                raise
+            first = str(error).splitlines()[0][:160]
+            raise TrainingError(
+                f"Process {rank()} has lost the others: one of them has ended "
+                f"({first}). Continue from the last checkpoint with --resume."
+            ) from error
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _own_cores(device: str) -> Iterator[None]:
+    """Give each process of a machine cores of its own, where Linux allows it.
+
+    They meet some twenty times a step. A process that wakes up on the core of another
+    waits there for its turn, and all others wait with it; so does one whose threads
+    take turns on a core. (A GPU's driver has its own threads: they are left alone.)
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+    share = len(cores) // processes
+    if device != "cpu" or share == 0:
+        yield
+        return
+    first = int(os.environ.get("LOCAL_RANK", "0")) * share
+    threads = torch.get_num_threads()
+    os.sched_setaffinity(0, cores[first : first + share])
+    torch.set_num_threads(min(threads, share))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        os.sched_setaffinity(0, cores)
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """Whether an error means that another process is gone."""
+    if isinstance(error, getattr(dist, "DistError", ())):
+        return True
+    text = str(error).lower()
+    signs = ("connection", "gloo", "nccl", "socket", "timed out", "peer")
+    return any(sign in text for sign in signs)
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, without gradient.
+
+    Args:
+        values: any shape, the same in each process.
+
+    >>> mean_over_processes(torch.tensor([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    if world_size() == 1:
+        return values.detach()
+    return sum_over_processes(values.detach()) / world_size()
+
+
+def gather(items: list[Any]) -> list[Any]:
+    """The lists of all processes joined into one, in every process.
+
+    >>> gather([1, 2])
+    [1, 2]
+    """
+    if world_size() == 1:
+        return items
+    parts: list[list[Any]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+def wait_for_all() -> None:
+    """Return when every process has come this far."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of a small tensor over all processes, without gradient.
+
+    Each sends its own to all and adds up what it gets: an all-reduce takes two rounds,
+    which only pays where there is much to send.
+    """
+    start = time.perf_counter()
+    parts = [torch.empty_like(values) for _ in range(world_size())]
+    dist.all_gather(parts, values)
+    SPENT["seconds"] += time.perf_counter() - start
+    SPENT["calls"] += 1
+    return torch.stack(parts).sum(dim=0)
