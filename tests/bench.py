@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import SmallBackbone
 from rpn_lib.data.batches import InMemory
-from rpn_lib.data.voc import VOCFolder
+from rpn_lib.data.folder import open_folder
 from rpn_lib.evaluation import recall
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import match_anchors
@@ -378,8 +378,8 @@ def their_network():
 def bccd_halved(folder):
     half = v2.Resize(240)
     flips = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
-    train_set = InMemory(VOCFolder(folder, "train", half, on_bad_box="drop"), flips)
-    return train_set, InMemory(VOCFolder(folder, "val", half, on_bad_box="drop"))
+    train_set = InMemory(open_folder(folder, "train", half, on_bad_box="drop"), flips)
+    return train_set, InMemory(open_folder(folder, "val", half, on_bad_box="drop"))
 
 
 def bccd_with_torchvision(folder):

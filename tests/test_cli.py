@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from folders import annotate, environment, write_folder
 from PIL import Image
-from test_data import annotate, environment, write_folder
 
 from rpn_lib.backbones import TorchvisionBackbone
 from rpn_lib.cli import _parser, main, propose_in

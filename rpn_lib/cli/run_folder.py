@@ -13,13 +13,15 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from rpn_lib import __version__
@@ -27,9 +29,16 @@ from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.coverage import coverage, suggest_shapes
 from rpn_lib.data.augment import Augment
 from rpn_lib.data.batches import InMemory
-from rpn_lib.data.folder import open_folder
-from rpn_lib.data.records import AnnotatedFolder, Record, Sample, picture_problem
-from rpn_lib.data.resize import Resize
+from rpn_lib.data.dataset import AnnotatedFolder
+from rpn_lib.data.folder import scan_folder
+from rpn_lib.data.records import (
+    Record,
+    Sample,
+    Scan,
+    nothing_to_learn,
+    picture_problem,
+)
+from rpn_lib.data.resize import Resize, learnable, tidy, too_small
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.errors import BoxError, DataError, TrainingError
 from rpn_lib.models import build_rpn
@@ -100,67 +109,79 @@ class Data:
             self.train_set: Dataset[Sample] = scenes
             self.val_set: Dataset[Sample] = InMemory(ShapesDataset(100, seed=1))
             return
-        split = settings["train_split"]
-        train_folder = self.open(split)
-        val_folder = self.open(settings["val_split"], train_folder.classes)
-        for line in dict.fromkeys(train_folder.dropped + val_folder.dropped):
-            if processes.rank() == 0:
-                print(f"dropped: {line}", file=sys.stderr)
-        self.classes = train_folder.classes
-        self.side = settings["side"] or choose_side(train_folder.records)
+        split, val_split = settings["train_split"], settings["val_split"]
+        train_scan, val_scan = self.scan(split), self.scan(val_split)
+        records = train_scan.records
+        self.side = settings["side"] or choose_side(records)
         fit = Resize(self.side)
-        fitted = [fit_record(record, fit) for record in train_folder.records]
-        self.boxes = [boxes for boxes, _ in fitted]
-        self.sizes = [size for _, size in fitted]
+        fitted = [fit.boxes_of(record.boxes, record.size) for record in records]
+        self.boxes = [boxes[learnable(boxes)] for boxes in fitted]
+        self.sizes = [fit.size_of(record.size) for record in records]
         area = sum(height * width for height, width in self.sizes)
         cached = settings["cache"] == "memory" or (
             settings["cache"] == "auto" and 3 * area < CACHE_BYTES
         )
-        train_folder.transform = val_folder.transform = fit
+        learn = v2.Compose([tidy, changes])
+        how = settings["on_bad_box"]
+        whole = fit if cached else v2.Compose([fit, learn])
+        train_folder = AnnotatedFolder(train_scan, whole, how)
+        val_folder = AnnotatedFolder(val_scan, fit, how)
+        check_objects(train_scan, val_scan, self.side)
+        self.classes = train_folder.classes
+        unknown = sorted(set(val_folder.classes) - set(self.classes))
+        if unknown:
+            say(f"note: only in {val_split}, never trained on: {', '.join(unknown)}")
+        for line in dict.fromkeys(train_folder.dropped + val_folder.dropped):
+            if processes.rank() == 0:
+                print(f"dropped: {line}", file=sys.stderr)
+        for line in dict.fromkeys(train_folder.notes + val_folder.notes):
+            say(f"note: {line}")
+        self.train_set, self.val_set = train_folder, val_folder
         if cached:
             # Reading everything is the check of every picture.
-            self.train_set = InMemory(_shown(train_folder, f"read {split}"), changes)
-            self.val_set = InMemory(_shown(val_folder, f"read {settings['val_split']}"))
-        else:
-            if settings["check"]:
-                for folder in (train_folder, val_folder):
-                    check_pictures(folder)
-            train_folder.transform = lambda image, target: changes(*fit(image, target))
-            self.train_set, self.val_set = train_folder, val_folder
-        self.cached = cached
+            self.train_set = InMemory(train_folder, learn, _bar(f"read {split}"))
+            self.val_set = InMemory(val_folder, progress=_bar(f"read {val_split}"))
+        elif settings["check"]:
+            for folder in (train_folder, val_folder):
+                check_pictures(folder)
 
-    def open(self, split: str, classes: Sequence[str] | None = None) -> AnnotatedFolder:
-        """A split of the folder; its images as they are."""
-        folder = open_folder(
-            self.settings["data"],
-            split,
-            on_bad_box=self.settings["on_bad_box"],
-            first_pixel=self.settings["first_pixel"],
-        )
-        if classes is not None:
-            unknown = sorted(set(folder.classes) - set(classes))
-            if unknown:
-                say(f"note: only in {split}, never trained on: {', '.join(unknown)}")
-        return folder
+    def scan(self, split: str) -> Scan:
+        """The annotations of a split of the folder."""
+        first_pixel = self.settings["first_pixel"]
+        return scan_folder(self.settings["data"], split, first_pixel=first_pixel)
 
 
-def _shown(folder: AnnotatedFolder, text: str) -> Dataset[Sample]:
-    """The folder, with a bar that moves as its images are read."""
-    bar = tqdm(
-        total=len(folder), desc=text, unit="image", leave=False, disable=_quiet()
+def check_objects(train_scan: Scan, val_scan: Scan, side: int) -> None:
+    """Say what will not be learnt or measured.
+
+    Args:
+        train_scan, val_scan: the annotations.
+        side: shorter side that images are resized to.
+
+    Raises:
+        DataError: there is nothing to learn.
+    """
+    empty = nothing_to_learn(train_scan)
+    if empty is not None:
+        raise DataError(str(empty))
+    small, total, wanted = too_small(train_scan.records, side)
+    text = (
+        f"{small:,} of {total:,} objects are smaller than 2 pixels where the shorter "
+        f"side is {side}. They are not learnt, but count in recall; with --side "
+        f"{wanted} all of them would be learnt."
     )
+    if small == total:
+        raise DataError(f"There is nothing to learn: {text}")
+    if small:
+        say(f"note: {text}")
+    unmeasured = nothing_to_learn(val_scan)
+    if unmeasured is not None:
+        say(f"note: no recall can be measured. {unmeasured}")
 
-    class Shown(Dataset[Sample]):
-        def __len__(self) -> int:
-            return len(folder)
 
-        def __getitem__(self, index: int) -> Sample:
-            bar.update()
-            if index == len(folder) - 1:
-                bar.close()
-            return folder[index]
-
-    return Shown()
+def _bar(text: str) -> Callable[[Sequence[int]], Iterable[int]]:
+    """A bar that moves as images are read."""
+    return partial(tqdm, desc=text, unit="image", leave=False, disable=_quiet())
 
 
 def _quiet() -> bool:
@@ -174,7 +195,8 @@ def check_pictures(folder: AnnotatedFolder) -> None:
         DataError: the first that cannot be used, and how many more there are.
     """
     records = tqdm(folder.records, desc="check", unit="image", disable=_quiet())
-    problems = [p for p in map(picture_problem, records) if p is not None]
+    look = partial(picture_problem, reading=folder.scan.reading)
+    problems = [p for p in map(look, records) if p is not None]
     if problems:
         more = f" {len(problems) - 1} more." if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}")
@@ -189,36 +211,20 @@ def choose_side(records: Sequence[Record]) -> int:
     Args:
         records: of a folder.
 
-    >>> boxes = torch.tensor([[0.0, 0, 40, 40]] * 10)
+    >>> boxes = as_boxes([[0, 0, 40, 40]] * 10)
     >>> choose_side([Record("a", Path("a.jpg"), (480, 640), boxes, [], boxes[:0])])
     240
     """
+    boxes = [torch.as_tensor(record.boxes) for record in records]
     relative = [
-        (record.boxes[:, 2:] - record.boxes[:, :2]).prod(1).sqrt() / min(record.size)
-        for record in records
+        (one[:, 2:] - one[:, :2]).prod(1).sqrt() / min(record.size)
+        for one, record in zip(boxes, records)
     ]
     sizes = torch.cat([torch.zeros(0), *relative])
     if not len(sizes):
         return SIDES[0]
     wanted = SMALLEST / float(sizes.quantile(0.1))
     return int(min(max(math.ceil(wanted / 16) * 16, SIDES[0]), SIDES[1]))
-
-
-def fit_record(record: Record, fit: Resize) -> tuple[Tensor, tuple[int, int]]:
-    """Boxes and size of an image as they will be after `fit`, without the image.
-
-    >>> boxes = torch.tensor([[0.0, 0, 40, 40]])
-    >>> record = Record("a", Path("a.jpg"), (480, 640), boxes, [], boxes[:0])
-    >>> fit_record(record, Resize(240))
-    (tensor([[ 0.,  0., 20., 20.]]), (240, 320))
-    """
-    height, width = record.size
-    size = fit.size_of(record.size)
-    factors = torch.tensor([size[1] / width, size[0] / height] * 2)
-    boxes = record.boxes * factors
-    boxes[:, 2:] = torch.minimum(boxes[:, 2:], torch.tensor([size[1], size[0]]))
-    keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    return boxes[keep], size
 
 
 def choose_network(settings: Settings, data: Data) -> Settings:
