@@ -8,8 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rpn_lib.data.check import check_folder
-from rpn_lib.data.folder import reader_of, splits_of
-from rpn_lib.data.problems import report
+from rpn_lib.data.folder import splits_of
+from rpn_lib.data.problems import lines_of, report
 from rpn_lib.data.records import Record
 
 CHECK = """\
@@ -42,10 +42,14 @@ def check(options: argparse.Namespace) -> int:
         exif=options.exif,
         max_pixels=options.max_pixels,
     )
-    print(f"read as {reader_of(options.folder).NAME}")
     for note in found.notes:
         print(f"note: {note}")
-    print(report(found.problems, f"{', '.join(splits)}: {found.summary}", options.all))
+    for line in lines_of(found.warnings, options.all):
+        print(f"warning: {line}")
+    summary = f"{', '.join(splits)}: {found.summary}"
+    if found.warnings:
+        summary += f" {len(found.warnings):,} warnings."
+    print(report(found.problems, summary, options.all))
     return FOUND if found.problems else 0
 
 

@@ -99,7 +99,9 @@ def scan(root: Path, split: str, reading: Reading) -> Scan:
     reader = _Reader(path, reading)
     found = reader.scan(content, _picture_folders(root, split, path))
     if others:
-        names = [other.relative_to(root).as_posix() for other in others]
+        names = [other.relative_to(root).as_posix() for other in others[:5]]
+        if len(others) > len(names):
+            names.append(f"{len(others) - len(names):,} more")
         found.notes.append(f"passed over, no boxes of a split: {', '.join(names)}.")
     return found
 

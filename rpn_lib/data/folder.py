@@ -95,6 +95,17 @@ def scan_folder(root: str | Path, split: str, **reading: Any) -> Scan:
     """
     root, how = Path(root), Reading(**reading)
     reader = reader_of(root)
+    scan = _scan(reader, root, split, how)
+    others = [one.NAME for one in READERS if one is not reader and one.recognises(root)]
+    if others:
+        scan.notes.append(
+            f"the annotations of {reader.NAME} are read, not those of "
+            f"{' and '.join(others)}, which are there too."
+        )
+    return scan
+
+
+def _scan(reader: Reader, root: Path, split: str, how: Reading) -> Scan:
     there = reader.splits(root)
     found = matching_split(split, there)
     pool = _pool(there)

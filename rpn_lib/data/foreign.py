@@ -10,14 +10,13 @@ HEAD = 65536  # bytes of a file that are looked at
 
 LABELME = (
     "LabelMe. Convert it with globox (pip install globox): globox convert FOLDER "
-    "annotations.json --format labelme --save_fmt coco; then put the pictures and "
-    "annotations.json into one folder."
+    "annotations.json --format labelme --save_fmt coco --coco_auto_ids."
 )
 
 CVAT = (
     'CVAT\'s own XML. Export the task from CVAT as "COCO 1.0" instead; or convert it '
     "with globox (pip install globox): globox convert annotations.xml "
-    "annotations.json --format cvat --save_fmt coco."
+    "annotations.json --format cvat --save_fmt coco --coco_auto_ids."
 )
 
 VIA = (

@@ -133,7 +133,8 @@ def _xml_folders(root: Path) -> list[tuple[str, Path]]:
 
 def _is_voc(path: Path) -> bool:
     try:
-        head = path.open("rb").read(4096)
+        with path.open("rb") as file:
+            head = file.read(4096)
     except OSError:
         return False
     return re.search(rb"<annotation[\s>]", head) is not None

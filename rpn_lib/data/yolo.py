@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rpn_lib.data.images import SUFFIXES, PictureError, image_size
-from rpn_lib.data.layout import ALL, canonical, folders, ordered, split_of
+from rpn_lib.data.layout import ALL, SPLITS, canonical, folders, ordered, split_of
 from rpn_lib.data.problems import Fault, Problem, box_problem
 from rpn_lib.data.records import (
     Found,
@@ -217,7 +217,8 @@ def _resolved(root: Path, base: Path, entry: str) -> Path | None:
     """Where an entry of `data.yaml` leads, inside the folder.
 
     The paths are often those of another machine, or one folder off (`../train/images`
-    beside `train/images`): the longest end of them that is there counts.
+    beside `train/images`): the longest end of them that is there counts. A last part
+    alone must name a split: `images` may hold all of them.
     """
     parts = [
         part
@@ -227,6 +228,9 @@ def _resolved(root: Path, base: Path, entry: str) -> Path | None:
     if not parts:
         return base
     for start in range(len(parts)):
+        is_last = 0 < start == len(parts) - 1
+        if is_last and canonical(Path(parts[start]).stem) not in SPLITS:
+            break
         for above in (base, root):
             path = above.joinpath(*parts[start:])
             if path.exists():
