@@ -7,7 +7,6 @@ measured on them like on all others. It is not trained on them: `tidy` drops the
 Dimension letters: G true boxes of an image.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -148,7 +147,7 @@ def too_small(records: Sequence[Record], side: int) -> tuple[int, int, int]:
     >>> import numpy as np
     >>> boxes = np.array([[0, 0, 9, 9], [0, 0, 90, 3]], dtype=np.float32)
     >>> too_small([Record("a", Path(), (960, 960), boxes, ["", ""], boxes[:0])], 240)
-    (1, 2, 640)
+    (1, 2, 641)
     """
     fit = Resize(side)
     small = total = wanted = 0
@@ -158,5 +157,5 @@ def too_small(records: Sequence[Record], side: int) -> tuple[int, int, int]:
         small, total = small + int(lost.sum()), total + len(boxes)
         if lost.any():
             shortest = (boxes[lost, 2:] - boxes[lost, :2]).min()
-            wanted = max(wanted, math.ceil(side * MIN_SIDE / float(shortest)))
+            wanted = max(wanted, int(side * MIN_SIDE / float(shortest)) + 1)
     return small, total, wanted
