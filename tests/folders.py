@@ -91,8 +91,8 @@ def write_yolo(folder, scenes, split="train", first=0):
         save(image, folder / f"images/{split}/scene_{number}.png")
         boxes = target["boxes"].tolist()
         rows = [
-            f"{label - 1} {(x1 + x2) / 2 / width:.9f} {(y1 + y2) / 2 / height:.9f} "
-            f"{(x2 - x1) / width:.9f} {(y2 - y1) / height:.9f}"
+            f"{label - 1} {(x1 + x2) / 2 / width:.12f} {(y1 + y2) / 2 / height:.12f} "
+            f"{(x2 - x1) / width:.12f} {(y2 - y1) / height:.12f}"
             for label, (x1, y1, x2, y2) in zip(target["labels"].tolist(), boxes)
         ]
         (folder / f"labels/{split}/scene_{number}.txt").write_text("\n".join(rows))

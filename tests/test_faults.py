@@ -411,7 +411,7 @@ def test_a_run_with_small_objects_only_is_refused(tmp_path, capsys):
     assert (
         "There is nothing to learn: 4 of 4 objects are smaller than 2 pixels" in error
     )
-    assert "with --side 384 all of them would be learnt" in error
+    assert "with --side 385 all of them would be learnt" in error
 
 
 # Transforms and workers

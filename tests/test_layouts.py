@@ -16,12 +16,15 @@ from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 
 from rpn_lib.data import voc
+from rpn_lib.data.batches import InMemory
 from rpn_lib.data.check import check_folder
 from rpn_lib.data.folder import open_folder, reader_of, scan_folder, splits_of
 from rpn_lib.data.layout import goes_to_validation
 from rpn_lib.data.records import as_boxes
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.errors import DataError
+from rpn_lib.models import small_rpn
+from rpn_lib.training.loop import train
 
 # Pascal VOC
 
@@ -307,10 +310,27 @@ def test_one_folder_in_three_formats_gives_equal_samples(tmp_path):
             assert len(names) == len(SCENES[i + 4 * (split == "val")][1]["labels"])
             for one, (image_2, target_2) in zip(sets[1:], others):
                 assert torch.equal(image, image_2)
-                torch.testing.assert_close(
-                    target["boxes"], target_2["boxes"], atol=1e-4, rtol=0
-                )
+                assert torch.equal(target["boxes"], target_2["boxes"])
                 assert names == [one.classes[i - 1] for i in target_2["labels"]]
+
+
+def test_three_formats_give_equal_weights(tmp_path):
+    weights = []
+    for number, write in enumerate((write_folder, write_coco, write_yolo)):
+        root = tmp_path / str(number)
+        write(root, SCENES)
+        if number == 0:  # it puts all of them into train
+            names = "\n".join(f"scene_{i}" for i in range(len(SCENES)))
+            (root / "ImageSets/Main/train.txt").write_text(names)
+        torch.manual_seed(0)
+        rpn = small_rpn()
+        train(rpn, InMemory(open_folder(root)), epochs=2, batch_size=3)
+        weights.append(torch.cat([w.flatten() for w in rpn.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
+    torch.manual_seed(0)
+    untrained = torch.cat([w.flatten() for w in small_rpn().parameters()])
+    assert not torch.equal(weights[0], untrained)
 
 
 sides = st.integers(2, 200)
