@@ -12,30 +12,22 @@ Dimension letters: see `rpn_lib.data.records`.
 """
 
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import parse
+from xml.etree.ElementTree import Element
 
 from rpn_lib.data.images import SUFFIXES, PictureError, image_size
 from rpn_lib.data.layout import (
-    ALL,
     Pictures,
-    folders,
     ordered,
     picture_folders,
-    split_of,
     subfolder,
 )
 from rpn_lib.data.problems import (
     Fault,
     Problem,
     all_fit_as_xywh,
-    box_problem,
     leaves_folder,
     leaving_problem,
 )
@@ -50,16 +42,22 @@ from rpn_lib.data.records import (
     unreadable_problem,
     upright_hull,
 )
+from rpn_lib.data.voc_files import image_lists, read_list, read_xml, xml_folders
+from rpn_lib.data.voc_values import (
+    CORNERS,
+    as_xywh,
+    read_number,
+    rotation_of,
+    voc_fault,
+)
 from rpn_lib.errors import DataError
 
 NAME = "Pascal VOC"
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
 
 def recognises(root: Path) -> bool:
     """Whether a folder holds lists of VOC's, or XML files of its kind."""
-    return bool(_lists(root)) or bool(_xml_folders(root))
+    return bool(image_lists(root)) or bool(xml_folders(root))
 
 
 def splits(root: Path) -> list[str]:
@@ -68,7 +66,7 @@ def splits(root: Path) -> list[str]:
     Lists of a class, such as `cat_train.txt` beside `train.txt`, are no splits, and
     `trainval` is none beside `train` or `val`.
     """
-    lists = _lists(root)
+    lists = image_lists(root)
     if lists:
         there = [
             name
@@ -78,7 +76,7 @@ def splits(root: Path) -> list[str]:
         if "train" in there or "val" in there:
             there = [name for name in there if name != "trainval"]
         return ordered(there)
-    return ordered([split for split, _ in _xml_folders(root)])
+    return ordered([split for split, _ in xml_folders(root)])
 
 
 def scan(root: Path, split: str, reading: Reading) -> Scan:
@@ -93,7 +91,7 @@ def scan(root: Path, split: str, reading: Reading) -> Scan:
         DataError: no such split.
     """
     reader = _Reader(root, reading)
-    lists = _lists(root)
+    lists = image_lists(root)
     if lists:
         if split not in lists:
             raise DataError(
@@ -104,7 +102,7 @@ def scan(root: Path, split: str, reading: Reading) -> Scan:
         listing = lists[split]
         reader.listed(listing)
     else:
-        there = [path for name, path in _xml_folders(root) if name == split]
+        there = [path for name, path in xml_folders(root) if name == split]
         if not there:
             raise DataError(
                 f"{root} has no split {split}; it has {', '.join(splits(root))}."
@@ -112,70 +110,6 @@ def scan(root: Path, split: str, reading: Reading) -> Scan:
         listing = there[0]
         reader.unlisted(there)
     return reader.result(listing)
-
-
-def _lists(root: Path) -> dict[str, Path]:
-    sets = subfolder(root, "imagesets")
-    main = sets and (subfolder(sets, "main") or sets)
-    return {} if main is None else {path.stem: path for path in main.glob("*.txt")}
-
-
-def _xml_folders(root: Path) -> list[tuple[str, Path]]:
-    """Folders with XML files of VOC's kind, each with the split it belongs to."""
-    found = []
-    for path, files in folders(root):
-        first = next((name for name in files if name.lower().endswith(".xml")), None)
-        if first is not None and _is_voc(path / first):
-            found.append((split_of(path.relative_to(root).parts), path))
-    split = any(name is not None for name, _ in found)
-    return [(name or ALL, path) for name, path in found if name or not split]
-
-
-def _is_voc(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return False
-    return re.search(rb"<annotation[\s>]", head) is not None
-
-
-def read_list(
-    text: str, is_there: Callable[[str], bool] = lambda name: False
-) -> list[tuple[int, str]]:
-    """The names of a list of images, each with the number of its line.
-
-    Left out are comments (`#`) and images that a second column marks with -1, as VOC's
-    lists of a class do. Names may hold spaces, stand in quotes and have an ending.
-
-    Args:
-        text: of the list.
-        is_there: whether there is an annotation of a name: `my cat 1` may be that name,
-            or `my cat` and a flag.
-
-    >>> read_list('a\\n# b\\nmy cat.jpg  1\\n"my dog"\\r\\nc -1\\n')
-    [(1, 'a'), (3, 'my cat'), (4, 'my dog')]
-    """
-    names = []
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        if is_there(line):
-            names.append((number, line))
-            continue
-        name, flag = line, "1"
-        match = re.fullmatch(r'"([^"]*)"(?:\s+(-?[01]))?', line) or re.fullmatch(
-            r"(.*\S)\s+(-?[01])", line
-        )
-        if match:
-            name, flag = match[1], match[2] or "1"
-        for suffix in (*SUFFIXES, ".xml"):
-            if name.lower().endswith(suffix):
-                name = name[: -len(suffix)]
-        if flag != "-1":
-            names.append((number, name))
-    return names
 
 
 class _Reader:
@@ -262,8 +196,9 @@ class _Reader:
             places: where its picture may lie.
             others: without lists, the names of all XML files beside it.
         """
-        tree = self.parsed(path, name)
-        if tree is None:
+        tree = read_xml(path, name)
+        if isinstance(tree, Fault):
+            self.problems.append(Problem(str(path), tree))
             return
         stem = name if others is None else path.stem
         filename = (tree.findtext("filename") or "").replace("\\", "/").split("/")[-1]
@@ -294,34 +229,6 @@ class _Reader:
                 make_record(name, picture, size, objects, self.reading, self.counts)
             )
 
-    def parsed(self, path: Path, name: str) -> Element | None:
-        """The content of an XML file, if it can be read."""
-        try:
-            tree: Element = parse(path).getroot()
-            return tree
-        except FileNotFoundError:
-            fault = Fault(
-                "no annotation",
-                "The file is missing.",
-                f"Annotate {name}, or take it out of the split; for an image without "
-                "objects write a file without object.",
-            )
-        except ParseError as error:
-            reason = f"It is not well-formed XML: {error}."
-            fault = Fault("unreadable", reason, "Export the annotation anew.")
-        except DefusedXmlException as error:
-            fault = Fault(
-                "unreadable",
-                f"It holds entities or refers to other files ({type(error).__name__}).",
-                "Such XML can fill the memory or read files, and annotations need none "
-                "of it: take the DOCTYPE out.",
-            )
-        except (OSError, LookupError, ValueError) as error:
-            reason = f"It cannot be read: {error}."
-            fault = Fault("unreadable", reason, "Save it anew, in UTF-8.")
-        self.problems.append(Problem(str(path), fault))
-        return None
-
     def size(self, path: Path, tree: Element, picture: Path) -> tuple[int, int] | None:
         """Height and width as the file says; if it does not, those of the picture."""
         sides = []
@@ -329,7 +236,7 @@ class _Reader:
             if not (tree.findtext(key) or "").strip():
                 self.counts["size"] += 1
                 return self.measured(picture)
-            value, reason = _number(tree, key)
+            value, reason = read_number(tree, key)
             if not reason and not 1 <= value < math.inf:
                 reason = f"{key} is {value:g}."
             if reason:
@@ -362,7 +269,7 @@ class _Reader:
         found = []
         for number, bndbox in enumerate(several):
             where = f"{item}, bndbox {number}" if len(several) > 1 else item
-            read = [_number(bndbox, key) for key in CORNERS]
+            read = [read_number(bndbox, key) for key in CORNERS]
             reason = next((why for _, why in read if why), "")
             if reason:
                 fix = "Write four numbers: xmin, ymin, xmax, ymax."
@@ -372,14 +279,14 @@ class _Reader:
                 values = ", ".join(f"{value:g}" for value in corners)
                 where += f" (xmin, ymin, xmax, ymax = {values})"
                 self.raw.append((corners, (float(size[0]), float(size[1]))))
-                fault = _voc_problem(corners, size, self.reading.first_pixel)
+                fault = voc_fault(corners, size, self.reading.first_pixel)
             fault = fault or self.reading.unknown_class(label)
             if fault is not None:
                 self.problems.append(Problem(str(path), fault, where, droppable=True))
                 continue
             first = self.reading.first_pixel
             box = [corners[0] - first, corners[1] - first, *corners[2:]]
-            turned = _rotation(element)
+            turned = rotation_of(element)
             if turned:
                 self.counts["rotation"] += 1
                 box = upright_hull(box, turned, size)
@@ -390,7 +297,7 @@ class _Reader:
         """All that was read."""
         problems = self.problems
         if all_fit_as_xywh(self.raw):
-            problems = _as_xywh(problems, str(self.root / "Annotations"))
+            problems = as_xywh(problems, str(self.root / "Annotations"))
         known = sorted({label for record in self.records for label in record.classes})
         notes = self.notes + notes_on(self.counts)
         return Scan(
@@ -401,60 +308,3 @@ class _Reader:
             notes,
             self.reading,
         )
-
-
-def _as_xywh(problems: list[Problem], where: str) -> list[Problem]:
-    """One message for the data set in place of one for every box that happens to show.
-
-    The boxes whose corners happen to be in order would be silently wrong.
-    """
-    fault = Fault(
-        "format",
-        "The boxes look like x, y, width and height: read so, every one lies in "
-        "its image; read as two corners, some have their corners swapped.",
-        "Convert all of them: xmax = xmin + width - 1, ymax = ymin + height - 1.",
-    )
-    others = [problem for problem in problems if problem.kind != "swapped"]
-    return [Problem(where, fault), *others]
-
-
-def _voc_problem(
-    corners: Sequence[float], size: tuple[int, int], first_pixel: int
-) -> Fault | None:
-    """What is wrong with a box as Pascal VOC writes it."""
-    xmin, ymin, xmax, ymax = corners
-    # A box of one point, xmin = xmax, is one pixel wide in VOC's way of counting, but
-    # it marks no object: it is what a slip of the mouse leaves behind.
-    everywhere = (math.inf, math.inf)
-    fault = box_problem(corners, everywhere, CORNERS, tolerance=math.inf)
-    if fault is not None:
-        return fault
-    if first_pixel and -1 < min(xmin, ymin) < 1:
-        return Fault(
-            "first pixel",
-            f"{'xmin' if xmin < 1 else 'ymin'} is below 1, and VOC counts pixels from "
-            "1.",
-            "If the tool that wrote the file counts from 0, read it with first_pixel=0 "
-            "(--first-pixel 0).",
-        )
-    return box_problem([xmin - first_pixel, ymin - first_pixel, xmax, ymax], size)
-
-
-def _number(element: Element, key: str) -> tuple[float, str]:
-    """A number of an annotation, and why it cannot be one."""
-    text = element.findtext(key)
-    if text is None or not text.strip():
-        return math.nan, f"{key} is missing."
-    try:
-        return float(text), ""
-    except ValueError:
-        return math.nan, f"{key} is {text!r}, which is no number."
-
-
-def _rotation(element: Element) -> float:
-    """Degrees by which CVAT turned a box, 0 where nothing is noted."""
-    for attribute in element.iterfind("attributes/attribute"):
-        if attribute.findtext("name") == "rotation":
-            degrees, _ = _number(attribute, "value")
-            return degrees if math.isfinite(degrees) else 0.0
-    return 0.0
