@@ -423,3 +423,19 @@ def test_a_new_format_is_one_entry(tmp_path, monkeypatch):
     assert reader_of(tmp_path) is voc
     (tmp_path / "mine.txt").write_text("")
     assert len(open_folder(tmp_path)) == 1
+
+
+def test_linked_folders_are_followed_but_not_round_and_round(tmp_path):
+    write_yolo(tmp_path / "elsewhere", SCENES[:2])
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "images").symlink_to(tmp_path / "elsewhere/images")
+    (root / "labels").symlink_to(tmp_path / "elsewhere/labels")
+    (root / "self").symlink_to(root)
+    found = scan_folder(root, "train")
+    assert [record.name for record in found.records] == [
+        f"images/train/scene_{i}.png" for i in range(2)
+    ]
+    assert [len(record.boxes) for record in found.records] == [
+        len(target["boxes"]) for _, target in SCENES[:2]
+    ]

@@ -19,6 +19,7 @@ from typing import Any
 
 from rpn_lib.data.coco_files import annotation_files, picture_folders, read_json
 from rpn_lib.data.coco_values import (
+    LOOKS_LIKE_XYXY,
     coco_fault,
     order_of,
     read_key,
@@ -117,14 +118,8 @@ class _Reader:
         images = self.images(content["images"], places)
         found = self.boxes(content["annotations"], images, names)
         if all_fit_as_xyxy(self.raw):
-            fault = Fault(
-                "format",
-                "The boxes look like two corners: read so, every one lies in its "
-                "image; read as x, y, width and height, some reach outside.",
-                "COCO's bbox is [x, y, width, height]: convert all of them.",
-            )
             others = [p for p in self.problems if p.kind != "outside"]
-            self.problems = [Problem(str(self.path), fault), *others]
+            self.problems = [Problem(str(self.path), LOOKS_LIKE_XYXY), *others]
         records = [
             make_record(*image, found.get(key, []), self.reading, self.counts)
             for key, image in images.items()
@@ -189,8 +184,7 @@ class _Reader:
                 self.note(item, fault)
                 continue
             seen.add(name)
-            there = (self.pictures.named(place, name) for place in places)
-            file = next((path for path in there if path is not None), None)
+            file = self.pictures.named(places, name)
             if file is not None:
                 images[key] = (name, file, size)
                 continue

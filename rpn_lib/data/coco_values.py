@@ -13,6 +13,14 @@ from rpn_lib.data.problems import (
 COCO_TOLERANCE = 1.0
 
 
+LOOKS_LIKE_XYXY = Fault(
+    "format",
+    "The boxes look like two corners: read so, every one lies in its image; read as x, "
+    "y, width and height, some reach outside.",
+    "COCO's bbox is [x, y, width, height]: convert all of them.",
+)
+
+
 def whole(value: object) -> int | None:
     """A whole number, also one that a tool wrote as `"7"` or `7.0`.
 

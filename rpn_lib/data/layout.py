@@ -108,18 +108,28 @@ def subfolder(root: Path, *names: str) -> Path | None:
 def folders(root: Path, depth: int = DEPTH) -> Iterator[tuple[Path, list[str]]]:
     """A folder and those below it, each with the sorted names of its files.
 
-    Hidden ones and those that rpn itself writes are passed over.
+    Hidden ones and those that rpn itself writes are passed over, and links back into
+    the folder, which would never end.
     """
-    top = len(root.parts)
-    for path, below, files in os.walk(root):
+    top, inside = len(root.parts), os.path.realpath(root)
+    for path, below, files in os.walk(root, followlinks=True):
         below[:] = sorted(
             name
             for name in below
-            if not name.startswith(".") and name not in PASSED_OVER
+            if not name.startswith(".")
+            and name not in PASSED_OVER
+            and not _leads_back(os.path.join(path, name), inside)
         )
         if len(Path(path).parts) - top >= depth:
             below.clear()
         yield Path(path), sorted(name for name in files if not name.startswith("."))
+
+
+def _leads_back(path: str, root: str) -> bool:
+    if not os.path.islink(path):
+        return False
+    target = os.path.realpath(path)
+    return target == root or target.startswith(root + os.sep) or root.startswith(target)
 
 
 class Pictures:
@@ -142,25 +152,35 @@ class Pictures:
             self.listed[folder] = {unicodedata.normalize("NFC", n): n for n in names}
         return self.listed[folder]
 
-    def named(self, folder: Path, name: str) -> Path | None:
-        """The picture of a name with its ending; the name may hold folders."""
-        path = folder / name
-        found = self.listing(path.parent).get(unicodedata.normalize("NFC", path.name))
-        return None if found is None else path.parent / found
+    def named(self, folders: Sequence[Path], name: str) -> Path | None:
+        """The first picture of a name with its ending; the name may hold folders."""
+        for folder in folders:
+            path = folder / name
+            key = unicodedata.normalize("NFC", path.name)
+            found = self.listing(path.parent).get(key)
+            if found is not None:
+                return path.parent / found
+        return None
 
-    def of_stem(self, folder: Path, stem: str, ending: str = "") -> Path | None:
-        """The picture of a name without its ending.
+    def of_stem(
+        self, folders: Sequence[Path], stem: str, ending: str = ""
+    ) -> Path | None:
+        """The first picture of a name without its ending.
 
         Args:
-            folder: where to look.
+            folders: where to look.
             stem: may hold folders.
             ending: of several pictures the one that has it.
         """
         endings = [*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES)]
         if ending.lower() in SUFFIXES:
             endings.insert(0, ending)
-        found = (self.named(folder, f"{stem}{ending}") for ending in endings)
-        return next((path for path in found if path is not None), None)
+        for folder in folders:
+            found = (self.named([folder], f"{stem}{ending}") for ending in endings)
+            path = next((path for path in found if path is not None), None)
+            if path is not None:
+                return path
+        return None
 
     def pictures(self, folder: Path) -> list[str]:
         """The names of all pictures in a folder."""

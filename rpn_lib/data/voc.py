@@ -203,13 +203,11 @@ class _Reader:
         stem = name if others is None else path.stem
         filename = (tree.findtext("filename") or "").replace("\\", "/").split("/")[-1]
         ending = Path(filename).suffix
-        found = (self.pictures.of_stem(place, stem, ending) for place in places)
-        picture = next((path for path in found if path is not None), None)
+        picture = self.pictures.of_stem(places, stem, ending)
         # The name in the file counts where it is not that of another file's picture.
         unused = others is not None and Path(filename).stem not in others
         if picture is None and filename and unused:
-            named = (self.pictures.named(place, filename) for place in places)
-            picture = next((path for path in named if path is not None), None)
+            picture = self.pictures.named(places, filename)
         if picture is None:
             where = places[0].relative_to(self.root) / f"{stem}.jpg"
             fault = Fault(
@@ -300,11 +298,5 @@ class _Reader:
             problems = as_xywh(problems, str(self.root / "Annotations"))
         known = sorted({label for record in self.records for label in record.classes})
         notes = self.notes + notes_on(self.counts)
-        return Scan(
-            self.records,
-            list(self.reading.classes or known),
-            problems,
-            annotations,
-            notes,
-            self.reading,
-        )
+        classes = list(self.reading.classes or known)
+        return Scan(self.records, classes, problems, annotations, notes, self.reading)
