@@ -184,6 +184,21 @@ def test_faults_of_data_yaml(tmp_path):
     ]
 
 
+def test_a_data_yaml_that_cannot_be_read_is_named(tmp_path):
+    root = write(tmp_path, {**PICTURES, **LABELS, "data.yaml": "names: [a\nb: : c"})
+    [problem] = scan_folder(root, "train").problems
+    assert str(problem).startswith(f"{root}/data.yaml: It is no YAML")
+
+
+def test_text_files_without_a_picture_are_counted(tmp_path):
+    files = {"labels/train/lost.txt": ROW, "labels/train/notes.txt": "no rows"}
+    root = write(tmp_path, {**LAYOUTS["ultralytics"], **files})
+    assert scan_folder(root, "train").notes == [
+        "1 text files have no picture and are left out, the first is "
+        "labels/train/lost.txt."
+    ]
+
+
 def test_nothing_outside_the_folder_is_read(tmp_path):
     outside = {"other/images/a.jpg": None, "other/labels/a.txt": ROW}
     write(tmp_path, outside)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from rpn_lib.data.images import PictureError, image_size
-from rpn_lib.data.layout import ordered
+from rpn_lib.data.layout import Pictures, ordered
 from rpn_lib.data.problems import Fault, Problem, box_problem
 from rpn_lib.data.records import (
     Found,
@@ -32,6 +32,7 @@ from rpn_lib.data.records import (
 )
 from rpn_lib.data.yolo_layout import (
     Layout,
+    first_row,
     has_rows,
     label_file,
     read_layout,
@@ -171,6 +172,7 @@ class _Reader:
         self.records: list[Record] = []
         self.counts: Counter[str] = Counter()
         self.missing = 0
+        self.places: set[tuple[Path, Path]] = set()  # of text files and of pictures
         self.numbers: set[int] = set()
 
     def read(self, picture: Path) -> None:
@@ -181,6 +183,7 @@ class _Reader:
             self.problems.append(unreadable_problem(picture, error))
             return
         path = label_file(picture)
+        self.places.add((path.parent, picture.parent))
         found: list[Found] = []
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -241,6 +244,16 @@ class _Reader:
         self.numbers.add(number)
         return Found(box, label)
 
+    def orphans(self) -> list[str]:
+        """Text files with rows whose picture is not there."""
+        pictures = Pictures()
+        return [
+            path.relative_to(self.root).as_posix()
+            for labels, place in sorted(self.places)
+            for path in sorted(labels.glob("*.txt"))
+            if pictures.of_stem([place], path.stem) is None and first_row(path)
+        ]
+
     def result(self) -> Scan:
         """All that was read."""
         layout = self.layout
@@ -251,6 +264,12 @@ class _Reader:
             notes.append(
                 f"{self.missing:,} of {len(self.records):,} pictures have no text file:"
                 " they are read as pictures without objects."
+            )
+        orphans = self.orphans()
+        if orphans:
+            notes.append(
+                f"{len(orphans):,} text files have no picture and are left out, the "
+                f"first is {orphans[0]}."
             )
         wanted = self.reading.classes
         return Scan(

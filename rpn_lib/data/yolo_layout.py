@@ -45,6 +45,8 @@ def yaml_path(root: Path) -> Path | None:
     )
     for path in files:
         content = _read_yaml(path)
+        if content is None and path.stem == "data":
+            return path  # damaged, which `read_layout` says
         if content is not None and ("names" in content or "nc" in content):
             return path
     return None
@@ -72,7 +74,7 @@ def has_rows(root: Path) -> bool:
                 or "labels" in folder.parts
                 or any((folder / name).with_suffix(end).is_file() for end in SUFFIXES)
             ):
-                if _first_row(folder / name):
+                if first_row(folder / name):
                     return True
                 looked_at += 1
                 if looked_at >= 100:
@@ -80,7 +82,8 @@ def has_rows(root: Path) -> bool:
     return False
 
 
-def _first_row(path: Path) -> bool:
+def first_row(path: Path) -> bool:
+    """Whether a text file begins with a row of numbers such as YOLO's."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             words = file.readline().split()
@@ -94,8 +97,12 @@ def read_layout(root: Path) -> Layout:
     path = yaml_path(root)
     if path is None:
         return Layout(_found_pictures(root), _listed_classes(root), root)
-    content = _read_yaml(path) or {}
+    content = _read_yaml(path)
     layout = Layout({}, {}, path)
+    if content is None:
+        fault = Fault("unreadable", "It is no YAML that names splits.", "Correct it.")
+        layout.faults.append(fault)
+        content = {}
     layout.classes = _classes(content, layout.faults)
     base = _resolved(root, root, str(content.get("path") or ".")) or root
     for split in ("train", "val", "valid", "test"):
