@@ -353,6 +353,9 @@ def annotated_image(draw):
 def test_equal_to_the_readers_of_torchvision_and_pycocotools(tmp_path_factory, images):
     root = tmp_path_factory.mktemp("generated")
     voc_root, coco_root = root / "VOCdevkit/VOC2012", root / "coco"
+    yolo_root = root / "yolo"
+    for kind in ("images", "labels"):
+        (yolo_root / kind).mkdir(parents=True)
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (voc_root / name).mkdir(parents=True)
     (coco_root / "annotations").mkdir(parents=True)
@@ -362,6 +365,14 @@ def test_equal_to_the_readers_of_torchvision_and_pycocotools(tmp_path_factory, i
         picture = Image.new("RGB", (width, height))
         picture.save(voc_root / f"JPEGImages/{number}.jpg")
         picture.save(coco_root / f"{number}.jpg")
+        picture.save(yolo_root / f"images/{number}.jpg")
+        rows = [
+            f"{'abc'.index(name)} {(x1 + x2) / 2 / width:.12f} "
+            f"{(y1 + y2) / 2 / height:.12f} {(x2 - x1) / width:.12f} "
+            f"{(y2 - y1) / height:.12f}"
+            for name, x1, y1, x2, y2 in objects
+        ]
+        (yolo_root / f"labels/{number}.txt").write_text("\n".join(rows))
         shifted = [(name, x1 + 1, y1 + 1, x2, y2) for name, x1, y1, x2, y2 in objects]
         annotate(voc_root, str(number), shifted, width, height)
         content["images"].append(
@@ -388,10 +399,8 @@ def test_equal_to_the_readers_of_torchvision_and_pycocotools(tmp_path_factory, i
     (voc_root / "ImageSets/Main/train.txt").write_text(numbers)
     path = coco_root / "annotations/instances_train.json"
     path.write_text(json.dumps(content))
-    ours, theirs = (
-        scan_folder(voc_root, "train"),
-        VOCDetection(str(root), "2012", "train"),
-    )
+    ours = scan_folder(voc_root, "train")
+    theirs = VOCDetection(str(root), "2012", "train")
     assert ours.problems == []
     for i, record in enumerate(ours.records):
         found = theirs[i][1]["annotation"].get("object", [])
@@ -407,6 +416,11 @@ def test_equal_to_the_readers_of_torchvision_and_pycocotools(tmp_path_factory, i
         assert np.array_equal(record.boxes, as_boxes(rows))
         names = [reader.loadCats(one["category_id"])[0]["name"] for one in found]
         assert record.classes == names
+    (yolo_root / "classes.txt").write_text("a\nb\nc")
+    if any(objects for _, _, objects in images):  # else there is no row to know it by
+        for record, same in zip(scan_folder(yolo_root, "all").records, ours.records):
+            np.testing.assert_allclose(record.boxes, same.boxes, atol=1e-6)
+            assert record.classes == same.classes
 
 
 def test_a_new_format_is_one_entry(tmp_path, monkeypatch):

@@ -93,6 +93,8 @@ def picture_folders(root: Path, split: str, path: Path) -> list[Path]:
         return [path.parent]
     images = subfolder(root, *PICTURES, "data")
     found = [root / split]
+    inside = subfolder(root / split, *PICTURES)
+    found += [inside] if inside else []
     for base in (images, root):
         if base is not None:
             below = [one.name for one in base.iterdir() if one.is_dir()]
