@@ -211,6 +211,7 @@ def choose_side(records: Sequence[Record]) -> int:
     Args:
         records: of a folder.
 
+    >>> from rpn_lib.data.records import as_boxes
     >>> boxes = as_boxes([[0, 0, 40, 40]] * 10)
     >>> choose_side([Record("a", Path("a.jpg"), (480, 640), boxes, [], boxes[:0])])
     240
