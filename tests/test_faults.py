@@ -255,6 +255,14 @@ def test_the_same_picture_under_two_names_in_two_splits_is_a_leak(tmp_path):
     assert check_folder(data, ["val"]).warnings == []
 
 
+def test_the_command_tells_warnings_from_problems(folder, capsys):
+    annotate(folder, "a", [CELL, CELL])
+    assert main(["check", str(folder)]) == 0
+    *_, warning, last = capsys.readouterr().out.splitlines()
+    assert warning.startswith(f"warning: {folder}/ImageSets/Main/train.txt, a: Boxes 0")
+    assert last == "train: 2 images, 2 boxes. 1 warning. No problems."
+
+
 # Pictures
 
 

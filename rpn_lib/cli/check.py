@@ -47,9 +47,13 @@ def check(options: argparse.Namespace) -> int:
     for line in lines_of(found.warnings, options.all):
         print(f"warning: {line}")
     summary = f"{', '.join(splits)}: {found.summary}"
-    if found.warnings:
-        summary += f" {len(found.warnings):,} warnings."
-    print(report(found.problems, summary, options.all))
+    count = len(found.warnings)
+    if count:
+        summary += f" {count:,} warning{'' if count == 1 else 's'}."
+    if count and not found.problems:
+        print(f"{summary} No problems.")
+    else:
+        print(report(found.problems, summary, options.all))
     return FOUND if found.problems else 0
 
 
