@@ -64,7 +64,7 @@ lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter-lab notebooks
 
 notebooks: setup ## run again, and save, the notebooks whose code or library changed
-	OMP_NUM_THREADS=1 $(PY) tests/notebook_tools.py execute
+	$(PY) tools/notebooks.py
 
 test: lint book ## lint, build the book, run every test
 	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib
