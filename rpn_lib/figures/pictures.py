@@ -16,7 +16,7 @@ _QUALITIES = (85, 75, 60, 45, 30, 15)  # of a JPEG; the last is for pure noise
 
 
 def encode_picture(picture: Image.Image, limit: int) -> tuple[str, bytes]:
-    """Turn a picture into the bytes of a file, drawings and photographs each their way.
+    """Turn a picture into the content of a small file.
 
     A drawing is small as a PNG, which keeps every pixel. A photograph is not; it becomes
     a JPEG. Its colours are not subsampled: the lines of boxes are thin, and would take
