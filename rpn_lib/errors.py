@@ -15,7 +15,7 @@ class BoxError(RPNError, ValueError):
 
 
 class SettingError(RPNError, ValueError):
-    """A setting that cannot be used; the message says why."""
+    """A setting that cannot work; the message names it, its value and what can."""
 
 
 class DataError(RPNError, ValueError):
