@@ -23,7 +23,7 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 
 # ---- Tasks -----------------------------------------------------------------------------------------
 
-.PHONY: help setup book serve lab notebooks test lint format bench lock clean distclean
+.PHONY: help setup book serve lab notebooks test portable lint format bench lock clean distclean
 
 help: ## list the tasks and the variables
 	@echo "Usage: make TASK [VARIABLE=value ...]"
@@ -40,6 +40,8 @@ help: ## list the tasks and the variables
 	@echo "  VENV         an environment of your own to use in place of .venv; nothing is installed into it"
 	@echo "  PORT         where 'make serve' listens (default 8000)"
 	@echo "  JOBS         how many tests run side by side (default 2)"
+	@echo "  PORTABLE     what 'make portable' is to run, in place of all three processors: for example"
+	@echo "               PORTABLE='--processor sse41 notebooks'"
 	@echo "  UPGRADE      'make lock UPGRADE=1' moves every package to its newest version"
 
 setup: $(if $(VENV),check-venv,make-venv) ## make .venv and install everything into it (each task does this first)
@@ -64,12 +66,15 @@ lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter-lab notebooks
 
 notebooks: setup ## run again, and save, the notebooks whose code or library changed
-	OMP_NUM_THREADS=1 $(PY) tests/notebook_tools.py execute
+	$(PY) tools/notebooks.py
 
 test: lint book ## lint, build the book, run every test
 	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile \
 	  --nbval --nbval-sanitize-with tests/nbval.cfg notebooks
+
+portable: setup ## run tests and notebooks as on other processors, and say what differs
+	$(PY) tools/portable.py --jobs $(JOBS) $(PORTABLE)
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .

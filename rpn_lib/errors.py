@@ -14,6 +14,10 @@ class BoxError(RPNError, ValueError):
     """A box or a setting that cannot be used; the message says why."""
 
 
+class SettingError(RPNError, ValueError):
+    """A setting that cannot work; the message names it, its value and what can."""
+
+
 class DataError(RPNError, ValueError):
     """A file of a data set that cannot be used; the message names it and says why."""
 

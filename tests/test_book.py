@@ -35,6 +35,20 @@ def test_every_page_of_the_book_is_in_the_contents():
     assert sources == set(PAGES)
 
 
+def test_the_reference_has_every_module_of_the_library():
+    """And none twice: add a new one to book/api.md, below those that it builds on."""
+    library = ROOT / "rpn_lib"
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in library.rglob("*.py")
+        if not path.name.startswith("_")
+    }
+    listed = re.findall(r"automodule:: (\S+)", (ROOT / "book" / "api.md").read_text())
+    packages = {f"rpn_lib.{path.name}" for path in library.iterdir() if path.is_dir()}
+    assert sorted(set(listed) - packages) == sorted(modules)
+    assert len(listed) == len(set(listed))
+
+
 def test_no_page_asks_the_network_for_anything(page):
     text = page.read_text()
     loaded = re.findall(r'<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)"', text)
