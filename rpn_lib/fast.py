@@ -9,8 +9,9 @@ tiles that it reaches. Anchors that are no grid are compared in blocks.
 `nms` compares a block of boxes with all that have been kept so far, and stops when
 enough are.
 
-Dimension letters: N anchors, or boxes; G true boxes; K boxes kept; S strips, rows or columns of tiles; T tiles;
-P pairs of a tile and a box that reaches it; 8 cells of a strip.
+Dimension letters: N anchors, or boxes; G true boxes; K boxes kept; S strips, rows or
+columns of tiles; T tiles; P pairs of a tile and a box that reaches it; 8 cells of a
+strip.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from rpn_lib.errors import BoxError
 from rpn_lib.matching import (
     Matches,
     MatchRule,
-    checked,
+    check_arguments,
     covered,
     label_anchors,
     with_classes,
@@ -58,6 +59,7 @@ def match_anchors(
     ignore_boxes: Tensor | None = None,
     ignore_fraction: float = 0.5,
     grids: Sequence[tuple[int, int, int]] | None = None,
+    trusted: bool = False,
 ) -> Matches:
     """What `rpn_lib.matching.match_anchors` gives, without the matrix of all IoUs.
 
@@ -69,6 +71,8 @@ def match_anchors(
             row, of these numbers of rows, columns and shapes, as `AnchorGenerator`
             makes them; they may have been clipped to the image. On a processor (CPU)
             the cost then follows what overlaps. See `AnchorGenerator.grids`.
+        trusted: true boxes, classes and regions have been checked already, so that a
+            GPU need not wait for another look at their values.
 
     Returns:
         the same tensors, bit for bit.
@@ -87,14 +91,14 @@ def match_anchors(
     rule = MatchRule(
         positive_iou, negative_iou, best_anchor, min_best_iou, min_num_positives
     )
-    anchors, gt_boxes = checked(anchors, gt_boxes, gt_labels, valid)
+    anchors, gt_boxes = check_arguments(anchors, gt_boxes, gt_labels, valid, trusted)
     on_cpu = anchors.device.type == "cpu"
     if grids is not None and on_cpu and len(gt_boxes):
         found = _on_grids(anchors, gt_boxes, valid, min_best_iou, grids)
     else:
         found = _in_blocks(anchors, gt_boxes, valid, min_best_iou, skip=on_cpu)
     iou, gt_index, gt_best_iou, is_best = found
-    unknown = covered(anchors, ignore_boxes, ignore_fraction)
+    unknown = covered(anchors, ignore_boxes, ignore_fraction, trusted)
     labels = label_anchors(iou, is_best, rule, valid, unknown)
     return Matches(
         with_classes(labels, gt_index, gt_labels), gt_index, iou, gt_best_iou
@@ -139,8 +143,9 @@ def _layout(grids: tuple[tuple[int, int, int], ...]) -> _Layout:
             sides.append(strips + torch.arange(len(firsts[-1])).view(shapes, -1))
             strips += len(firsts[-1])
         x, y = sides
+        size = (shapes, y.shape[1], x.shape[1])
         pairs = torch.stack(
-            torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1
+            [x[:, None, :].expand(size), y[:, :, None].expand(size)], dim=-1
         )
         tiles.append(pairs.flatten(0, 2))
         start += rows * columns * shapes
@@ -288,8 +293,8 @@ def _on_grids(
     dtype = torch.promote_types(anchors.dtype, gt_boxes.dtype)
     table = _Grids(anchors, valid, grids, dtype)
     best = [
-        table.visit(part, i * BOXES_AT_ONCE, least)
-        for i, part in enumerate(gt_boxes.split(BOXES_AT_ONCE))
+        table.visit(gt_boxes[start : start + BOXES_AT_ONCE], start, least)
+        for start in range(0, len(gt_boxes), BOXES_AT_ONCE)
     ]
     n = len(anchors)
     return table.iou[:n], table.gt_index[:n].long(), torch.cat(best), table.is_best[:n]
@@ -439,8 +444,8 @@ def _nms_sorted(boxes: Tensor, iou_threshold: float, limit: int) -> Tensor:
         if len(kept) >= limit:
             break
         block = torch.arange(start, min(start + NMS_BLOCK, len(boxes)))
-        for better in kept.split(NMS_BLOCK) if len(kept) else ():
-            # Each time fewer are left.
+        for i in range(0, len(kept), NMS_BLOCK):  # each time fewer are left
+            better = kept[i : i + NMS_BLOCK]
             highest = _pairwise_iou(boxes[better], boxes[block]).amax(dim=0)
             block = block[highest <= iou_threshold]
         overlap = _pairwise_iou(boxes[block], boxes[block]) > iou_threshold

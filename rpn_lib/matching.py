@@ -69,8 +69,8 @@ class Matches(NamedTuple):
             overlaps none.
         iou: `(N,)`, float32: that IoU; 0 where there is no true box. (float64 where
             anchors or boxes are.)
-        gt_best_iou: `(G,)`, likewise: the highest IoU that any anchor has with each true
-            box.
+        gt_best_iou: `(G,)`, likewise: the highest IoU that any anchor has with each
+            true box.
     """
 
     labels: Tensor
@@ -134,7 +134,7 @@ def match_anchors(
     rule = MatchRule(
         positive_iou, negative_iou, best_anchor, min_best_iou, min_num_positives
     )
-    anchors, gt_boxes = checked(anchors, gt_boxes, gt_labels, valid)
+    anchors, gt_boxes = check_arguments(anchors, gt_boxes, gt_labels, valid)
     iou = box_iou(anchors, gt_boxes)  # (N, G)
     if valid is not None:
         iou = iou * valid[:, None]
@@ -201,7 +201,10 @@ def with_classes(labels: Tensor, gt_index: Tensor, gt_labels: Tensor | None) -> 
 
 
 def covered(
-    anchors: Tensor, regions: Tensor | None, fraction: float = 0.5
+    anchors: Tensor,
+    regions: Tensor | None,
+    fraction: float = 0.5,
+    trusted: bool = False,
 ) -> Tensor | None:
     """Which anchors have at least this share of their area in one of the regions.
 
@@ -209,6 +212,7 @@ def covered(
         anchors: `(N, 4)`, xyxy, pixels.
         regions: `(I, 4)`, the same; few, so one at a time is taken, without a matrix.
         fraction: the share, in (0, 1].
+        trusted: the regions have been checked before.
 
     Returns:
         `(N,)`, bool; `None` where there is no region.
@@ -224,7 +228,9 @@ def covered(
         return None
     if not 0 < fraction <= 1:
         raise BoxError(f"ignore_fraction={fraction} must be above 0 and at most 1.")
-    regions = check_boxes(regions, where="ignore_boxes").to(anchors.device)
+    if not trusted:
+        regions = check_boxes(regions, where="ignore_boxes")
+    regions = regions.to(anchors.device)
     inside = torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
     least = fraction * box_area(anchors)
     for region in regions:
@@ -232,29 +238,39 @@ def covered(
     return inside
 
 
-def checked(
+def check_arguments(
     anchors: Tensor,
     gt_boxes: Tensor,
     gt_labels: Tensor | None = None,
     valid: Tensor | None = None,
+    trusted: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Anchors and true boxes in float32 or float64, on one device; or an error."""
-    exact = isinstance(gt_boxes, Tensor) and gt_boxes.dtype == torch.float64
-    boxes = check_boxes(gt_boxes, where="gt_boxes")
-    if exact and len(boxes):
-        boxes = gt_boxes
+    """Anchors and true boxes in float32 or float64, on one device.
+
+    Args:
+        anchors, gt_boxes, gt_labels, valid: see `match_anchors`.
+        trusted: boxes and classes have been checked before, so that only shapes are
+            looked at: to look at values makes a GPU wait.
+
+    Raises:
+        BoxError: see `match_anchors`.
+    """
+    if not trusted:
+        checked = check_boxes(gt_boxes, where="gt_boxes")
+        exact = getattr(gt_boxes, "dtype", None) == torch.float64
+        gt_boxes = gt_boxes if exact and len(checked) else checked
     if gt_labels is not None and (
-        len(gt_labels) != len(boxes) or (gt_labels < 1).any()
+        len(gt_labels) != len(gt_boxes) or (not trusted and (gt_labels < 1).any())
     ):
         raise BoxError(
-            f"gt_labels must hold a class from 1 for each of the {len(boxes)} true "
+            f"gt_labels must hold a class from 1 for each of the {len(gt_boxes)} true "
             f"boxes (0 means background, -1 ignored), not {gt_labels.tolist()}."
         )
     if valid is not None and valid.shape != anchors.shape[:1]:
         raise BoxError(
             f"valid has shape {tuple(valid.shape)} for {len(anchors)} anchors."
         )
-    return upcast(anchors), boxes.to(anchors.device)
+    return upcast(anchors), upcast(gt_boxes).to(anchors.device)
 
 
 def sample_anchors(

@@ -38,7 +38,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         `(K,)`, int64, indices of the boxes kept, best first.
 
     Raises:
-        BoxError: threshold out of range, lengths that do not fit, or a score that is NaN.
+        BoxError: threshold out of range, lengths that do not fit, or a NaN score.
 
     >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]])
     >>> nms(boxes, torch.tensor([0.8, 0.9, 0.7]), iou_threshold=0.5)
@@ -202,7 +202,7 @@ class ProposalSelector:
         return Proposals(torch.cat(boxes)[kept], torch.cat(scores)[kept].sigmoid())
 
     def _good(self, boxes: Tensor, logits: Tensor) -> Tensor:
-        """Which boxes are neither tiny nor improbable; NaN is neither large nor likely."""
+        """Which boxes are large and likely enough; NaN is neither."""
         sides = boxes[:, 2:] - boxes[:, :2]
         large = (sides >= self.min_size).all(dim=1)
         return large & (logits.sigmoid() >= self.score_threshold)

@@ -72,8 +72,8 @@ def decode(
             overflows.
 
     Returns:
-        `(..., 4)`, xyxy, pixels, float32, or float64 where deltas or anchors are; they may
-        reach outside the image.
+        `(..., 4)`, xyxy, pixels, float32, or float64 where deltas or anchors are; they
+        may reach outside the image.
 
     >>> anchor = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     >>> decode(torch.tensor([[0.5, 0.5, 0.0, 0.6931472]]), anchor)
