@@ -448,7 +448,7 @@ def _nms_sorted(boxes: Tensor, iou_threshold: float, limit: int) -> Tensor:
             better = kept[i : i + NMS_BLOCK]
             highest = _pairwise_iou(boxes[better], boxes[block]).amax(dim=0)
             block = block[highest <= iou_threshold]
-        overlap = _pairwise_iou(boxes[block], boxes[block]) > iou_threshold
+        overlap = ~(_pairwise_iou(boxes[block], boxes[block]) <= iou_threshold)
         kept = torch.cat([kept, block[_first_come(overlap)]])
     return kept[:limit]
 
