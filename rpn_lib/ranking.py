@@ -38,5 +38,10 @@ def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
             index = reached.nonzero()[:, 0]
             order = values[index].sort(descending=True, stable=True).indices[:k]
             return values[index[order]], index[order]
+    if getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)():
+        # ONNX has no stable sort, and doesn't need one: its own top-k promises that of
+        # equal values the earlier one comes first.
+        top = values.topk(k)
+        return top.values, top.indices
     ranked = values.sort(dim=-1, descending=True, stable=True)
     return ranked.values[..., :k], ranked.indices[..., :k]
