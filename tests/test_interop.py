@@ -1,6 +1,7 @@
 """Weights to torchvision and back, our RPN in its detector, compilers and ONNX."""
 
 import io
+import warnings
 from collections import OrderedDict
 
 import pytest
@@ -20,7 +21,7 @@ from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import SmallBackbone
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.errors import BoxError
-from rpn_lib.export import Candidates
+from rpn_lib.export import Candidates, Stages
 from rpn_lib.head import RPNHead
 from rpn_lib.interop import (
     AsTorchvisionRPN,
@@ -492,6 +493,104 @@ def test_onnxruntime_finds_the_same_for_every_batch_and_size():
             expected = candidates(images)
         found = session.run(None, {"images": images.numpy()})
         for ours, other in zip(expected, found):
+            torch.testing.assert_close(
+                torch.from_numpy(other), ours, atol=1e-4, rtol=1e-5
+            )
+
+
+# Every stage
+
+
+STAGED = ProposalSelector(70, 40, iou_threshold=0.6, score_threshold=0.3, min_size=15)
+
+
+def staged(levels, **settings):
+    """A network whose scores lie far apart, so that rounding changes no order."""
+    rpn = network(levels, select=STAGED, **settings)
+    nn.init.normal_(rpn.head.classifier[0].weight, std=3)
+    return rpn
+
+
+@pytest.mark.parametrize("border", ["keep", "clip"])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_stages_end_in_the_proposals_of_the_network(levels, border):
+    rpn = staged(levels, border=border)
+    picture = torch.rand(1, 3, 90, 130)
+    with torch.no_grad():
+        stages = Stages(rpn, pre_nms_top_k=70)(picture)
+    (proposals,) = rpn(picture).proposals
+    assert torch.equal(stages.boxes[stages.kept], proposals.boxes)
+    assert torch.equal(stages.scores[stages.kept], proposals.scores)
+    assert 0 < len(proposals.boxes) <= 40
+    assert (~stages.usable).any()
+    torch.testing.assert_close(stages.logits[stages.top].sigmoid(), stages.scores)
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_stages_tell_who_suppresses_whom(levels):
+    rpn = staged(levels)
+    with torch.no_grad():
+        stages = Stages(rpn, pre_nms_top_k=70)(torch.rand(1, 3, 90, 130))
+    left = []  # greedy NMS by hand; best first
+    for i in range(len(stages.top)):
+        by = -1
+        if stages.usable[i]:
+            for j in left:
+                if stages.levels[j] == stages.levels[i] and stages.iou[j, i] > 0.6:
+                    by = j
+                    break
+            else:
+                left.append(i)
+        assert stages.suppressed_by[i] == by
+    assert stages.kept.nonzero()[:, 0].tolist() == left[:40]
+    assert (stages.suppressed_by >= 0).any()
+
+
+def test_stages_take_the_earlier_anchor_of_equal_scores():
+    rpn = network(levels=2)
+    for parameter in rpn.head.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        stages = Stages(rpn, pre_nms_top_k=3)(torch.rand(1, 3, 64, 64))
+    assert stages.top.tolist() == [0, 1, 2, 384, 385, 386]
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_onnxruntime_finds_the_same_stages(levels):
+    pytest.importorskip("onnxscript", reason="ONNX export needs onnxscript")
+    runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    if not hasattr(torch.export.Dim, "DYNAMIC"):
+        pytest.skip("ONNX export with free sizes needs torch 2.6; this is older")
+    stages = Stages(staged(levels), pre_nms_top_k=70).eval()
+    free = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings():  # torchvision's NMS and the newest torch
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(
+            stages,
+            (torch.rand(1, 3, 96, 128),),
+            input_names=["images"],
+            output_names=stages.names,
+            dynamic_shapes=({2: free, 3: free},),
+            dynamo=True,
+            verbose=False,
+            optimize=False,
+        )
+    kinds = [node.op_type for node in program.model_proto.graph.node]
+    assert kinds.count("BatchNormalization") == (7 if levels == 1 else 1)
+    file = io.BytesIO()
+    program.save(file)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(file.getvalue(), options)
+    assert [output.name for output in session.get_outputs()] == stages.names
+    for size in [(96, 128), (70, 90)]:
+        picture = torch.rand(1, 3, *size)
+        with torch.no_grad():
+            expected = stages(picture)
+        # Rounding may put nearly equal scores into another order.
+        found = session.run(None, {"images": picture.numpy()})
+        for ours, other in zip([*expected[:-1], *expected.features], found):
             torch.testing.assert_close(
                 torch.from_numpy(other), ours, atol=1e-4, rtol=1e-5
             )
