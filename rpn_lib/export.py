@@ -31,14 +31,18 @@ class Candidates(nn.Module):
     >>> from rpn_lib.anchors import AnchorGenerator
     >>> anchors = AnchorGenerator([16, 32, 64], strides=[16])
     >>> rpn = RegionProposalNetwork(SmallBackbone(), anchors).eval()
-    >>> boxes, scores, levels = Candidates(rpn)(torch.rand(2, 3, 96, 128))
-    >>> boxes.shape, scores.shape, levels.shape
+    >>> boxes, logits, levels = Candidates(rpn)(torch.rand(2, 3, 96, 128))
+    >>> boxes.shape, logits.shape, levels.shape
     (torch.Size([2, 432, 4]), torch.Size([2, 432]), torch.Size([432]))
 
-    NMS then finishes the work for image 0:
+    NMS then finishes the work for image 0. It looks at logits, for improbable boxes
+    have logits that differ where their probabilities no longer do, and it puts those
+    that are too small or too improbable last; they are dropped after it:
 
     >>> from torchvision.ops import batched_nms
-    >>> kept = batched_nms(boxes[0], scores[0], levels, 0.7)
+    >>> kept = batched_nms(boxes[0], logits[0], levels, rpn.select.iou_threshold)
+    >>> kept = kept[logits[0, kept] > -inf][: rpn.select.post_nms_top_k]
+    >>> proposals, scores = boxes[0, kept], logits[0, kept].sigmoid()
     """
 
     def __init__(self, rpn: RegionProposalNetwork) -> None:
@@ -49,27 +53,26 @@ class Candidates(nn.Module):
         """Candidates of images `(B, 3, height, width)` that are not padded.
 
         Returns:
-            boxes `(B, K, 4)`, xyxy, pixels; probabilities of an object `(B, K)`; the
-            level of each, `(K,)`. Sorted by score within a level.
+            boxes `(B, K, 4)`, xyxy, pixels; logits `(B, K)`, object minus background,
+            minus infinity where `min_size` or `score_threshold` leaves a box out; the
+            level of each, `(K,)`. Sorted by score within a level, those left out
+            included.
         """
         features = self.rpn.levels_of(images)
         image_size = (images.shape[-2], images.shape[-1])
-        grids = [feature.shape[-2:] for feature in features]
-        boxes, scores, levels = [], [], []
-        for level, anchors in enumerate(self.rpn.anchors(grids, images.device)):
-            output = self.rpn.head(features[level])
-            if self.rpn.border == "clip":
-                anchors = clip_boxes_to_image(anchors, image_size)
-            logits = (output.scores[..., 1] - output.scores[..., 0]).flatten(1)
-            deltas = output.deltas.flatten(1, 3)  # (B, N, 4)
-            k = min(self.rpn.select.pre_nms_top_k, logits.shape[1])
-            top = logits.float().topk(k)  # (B, k)
-            chosen = deltas.gather(1, top.indices[..., None].expand(-1, -1, 4))
-            decoded = decode(chosen, anchors[top.indices], self.rpn.delta_weights)
-            boxes.append(clip_boxes_to_image(decoded, image_size))  # (B, k, 4)
-            scores.append(top.values.sigmoid())
-            levels.append(torch.full_like(top.indices[0], level))
-        return torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(levels)
+        boxes, logits, levels = [], [], []
+        parts = _head_outputs(self.rpn, features, image_size)
+        for level, (anchors, logit, deltas) in enumerate(zip(*parts)):
+            top = _best_first(logit, self.rpn.select.pre_nms_top_k)  # (B, k)
+            logit = logit.gather(1, top)
+            chosen = deltas.gather(1, top[..., None].expand(-1, -1, 4))
+            decoded = decode(chosen, anchors[top], self.rpn.delta_weights)
+            clipped = clip_boxes_to_image(decoded, image_size)  # (B, k, 4)
+            usable = _usable(clipped, logit, self.rpn.select)
+            boxes.append(clipped)
+            logits.append(logit.masked_fill(~usable, -inf))
+            levels.append(torch.full_like(top[0], level))
+        return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(levels)
 
 
 class StageOutputs(NamedTuple):
@@ -212,8 +215,7 @@ def _head_outputs(
     """For each level the anchors (N, 4), the logits (B, N) and the deltas (B, N, 4)."""
     grids = [feature.shape[-2:] for feature in features]
     anchors = rpn.anchors(grids, features[0].device)
-    if rpn.border == "clip":
-        anchors = [clip_boxes_to_image(level, image_size) for level in anchors]
+    anchors = [rpn.at_border(level, image_size)[0] for level in anchors]
     outputs = [rpn.head(feature) for feature in features]
     scores = [output.scores.flatten(1, 3).float() for output in outputs]  # (B, N, 2)
     logits = [score[..., 1] - score[..., 0] for score in scores]
@@ -221,11 +223,11 @@ def _head_outputs(
 
 
 def _best_first(values: Tensor, k: int) -> Tensor:
-    """Indices of the k largest, of equal values the earlier first."""
+    """Indices of the k largest of (..., N), of equal values the earlier first."""
     if torch.compiler.is_compiling():
         # ONNX knows no stable sort, but its TopK keeps the order of equal values.
-        return values.topk(min(k, values.shape[0])).indices
-    return values.sort(descending=True, stable=True).indices[:k]
+        return values.topk(min(k, values.shape[-1])).indices
+    return values.sort(descending=True, stable=True).indices[..., :k]
 
 
 def _usable(boxes: Tensor, logits: Tensor, select: ProposalSelector) -> Tensor:

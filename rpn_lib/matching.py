@@ -9,17 +9,84 @@ threshold; so the best anchor of each true box is an object too (Faster R-CNN, s
 Dimension letters: N anchors; G true boxes.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rpn_lib.boxes import box_area, box_intersection, check_boxes
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.
 BLOCK_PAIRS = 2**18
+
+
+@dataclass(frozen=True)
+class MatchRule:
+    """When an anchor is an object, when background; see `match_anchors`.
+
+    Attributes:
+        positive_iou: an anchor with at least this IoU is an object; in (0, 1].
+        negative_iou: with less than this IoU it is background; in [0, positive_iou].
+        best_anchor: the best anchor of each true box is an object as well.
+        min_best_iou: least IoU of such a best anchor; in [0, 1].
+        min_num_positives: so many objects at least, where IoUs are above 0.
+
+    Raises:
+        SettingError: thresholds out of range or out of order.
+
+    >>> MatchRule(negative_iou=0.5).positive_iou
+    0.7
+    """
+
+    positive_iou: float = 0.7
+    negative_iou: float = 0.3
+    best_anchor: bool = True
+    min_best_iou: float = 0.0
+    min_num_positives: int = 0
+
+    def __post_init__(self) -> None:
+        if (
+            not 0 <= self.negative_iou <= self.positive_iou <= 1
+            or self.positive_iou == 0
+        ):
+            raise SettingError(
+                f"negative_iou={self.negative_iou} and positive_iou="
+                f"{self.positive_iou} must keep the order 0 <= negative_iou <= "
+                "positive_iou <= 1, with positive_iou above 0."
+            )
+        if not 0 <= self.min_best_iou <= 1:
+            raise SettingError(
+                f"min_best_iou={self.min_best_iou} must be between 0 and 1."
+            )
+
+
+@dataclass(frozen=True)
+class SampleRule:
+    """How many anchors of an image the loss looks at; see `sample_anchors`.
+
+    Attributes:
+        num_samples: how many to draw, 1 or more.
+        positive_fraction: the largest share of objects, in [0, 1].
+
+    Raises:
+        SettingError: a number out of range.
+
+    >>> SampleRule(num_samples=64).positive_fraction
+    0.5
+    """
+
+    num_samples: int = 256
+    positive_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1 or not 0 <= self.positive_fraction <= 1:
+            raise SettingError(
+                f"num_samples={self.num_samples} must be 1 or more and "
+                f"positive_fraction={self.positive_fraction} between 0 and 1."
+            )
 
 
 class Matches(NamedTuple):

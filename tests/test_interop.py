@@ -1,8 +1,10 @@
 """Weights to torchvision and back, our RPN in its detector, compilers and ONNX."""
 
 import io
+import math
 import warnings
 from collections import OrderedDict
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from torchvision.transforms.v2.functional import to_dtype
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import SmallBackbone
 from rpn_lib.data.scenes import ShapesDataset
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 from rpn_lib.export import Candidates, Stages
 from rpn_lib.head import RPNHead
 from rpn_lib.interop import (
@@ -30,6 +32,7 @@ from rpn_lib.interop import (
     torchvision_head_state,
 )
 from rpn_lib.loss import RPNLoss
+from rpn_lib.matching import MatchRule, SampleRule, match_anchors
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork
 
@@ -153,7 +156,7 @@ def test_conventions_of_the_anchors():
 def test_conventions_of_the_loss():
     # Theirs: smooth L1 with beta 1/9, over the number sampled. Ours: 1, over objects.
     other = their_rpn(1)
-    settings = {"positive_fraction": 0.01, "num_samples": 400}
+    settings = {"sample": SampleRule(400, positive_fraction=0.01)}
     theirs, ours = (
         from_torchvision(other, [16], **settings, **loss)
         for loss in ({}, {"loss": RPNLoss(beta=1 / 9)})
@@ -161,7 +164,8 @@ def test_conventions_of_the_loss():
     features = list(feature_maps([16]).values())
     gt_boxes = [target["boxes"] for target in TARGETS]
     anchors = theirs.anchors([(8, 12)])[0]
-    labels = [theirs.match(anchors, boxes).labels for boxes in gt_boxes]
+    rule = asdict(theirs.match)
+    labels = [match_anchors(anchors, boxes, **rule).labels for boxes in gt_boxes]
     objects = sum(min(4, int((label == 1).sum())) for label in labels)
     assert objects == 8
     losses = []
@@ -175,9 +179,8 @@ def test_conventions_of_the_loss():
 def test_settings_are_taken_over_and_may_be_replaced():
     other = their_rpn(1, batch_size_per_image=100, positive_fraction=0.25)
     ours = from_torchvision(other, [16])
-    assert (ours.num_samples, ours.positive_fraction) == (100, 0.25)
-    assert ours.match.keywords["positive_iou"] == 0.6
-    assert ours.match.keywords["negative_iou"] == 0.25
+    assert ours.sample == SampleRule(100, positive_fraction=0.25)
+    assert ours.match == MatchRule(positive_iou=0.6, negative_iou=0.25)
     assert vars(ours.select) == {
         "pre_nms_top_k": 150,
         "post_nms_top_k": 60,
@@ -186,9 +189,9 @@ def test_settings_are_taken_over_and_may_be_replaced():
         "min_size": 1e-3,
     }
     backbone = SmallBackbone()
-    ours = from_torchvision(other, [16], backbone, num_samples=7)
+    ours = from_torchvision(other, [16], backbone, sample=SampleRule(7))
     assert ours.backbone is backbone
-    assert ours.num_samples == 7
+    assert ours.sample.num_samples == 7
 
 
 def test_strides_of_the_mobilenet_detector():
@@ -241,7 +244,7 @@ def test_no_weight_is_shared():
 
 
 def test_a_head_of_several_windows_is_refused():
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(SettingError) as error:
         from_torchvision(their_rpn(1, conv_depth=2), [16])
     assert str(error.value) == (
         "This head of torchvision has several sliding windows (conv_depth above 1); "
@@ -250,7 +253,7 @@ def test_a_head_of_several_windows_is_refused():
 
 
 def test_weights_of_something_else_are_refused():
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(SettingError) as error:
         load_torchvision_head(RPNHead(16, 12, 16), {"weight": torch.zeros(1)})
     assert str(error.value) == (
         "state has the names ['weight'], not ['bbox_pred.bias', 'bbox_pred.weight', "
@@ -262,7 +265,7 @@ def test_weights_of_something_else_are_refused():
 def test_weights_of_another_shape_are_refused_and_change_nothing():
     head = RPNHead(16, 9, hidden_channels=16)
     before = torchvision_head_state(head)
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(SettingError) as error:
         load_torchvision_head(head, their_rpn(1).head.state_dict())
     assert str(error.value) == (
         "cls_logits.weight has shape (12, 16, 1, 1), and this head needs (9, 16, 1, "
@@ -276,7 +279,7 @@ def test_weights_of_another_shape_are_refused_and_change_nothing():
 def test_anchors_off_their_cell_are_refused():
     other = their_rpn(1)
     other.anchor_generator.cell_anchors = [torch.tensor([[0.0, 0, 8, 8]])]
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(SettingError) as error:
         from_torchvision(other, [16])
     assert str(error.value) == (
         "An anchor of level 0 is not centred on its cell: [[0.0, 0.0, 8.0, 8.0]]. "
@@ -420,6 +423,7 @@ SETTINGS = [
     {},
     {"border": "clip"},
     {"delta_weights": (10.0, 10.0, 5.0, 5.0)},
+    {"select": ProposalSelector(70, 40, score_threshold=0.52, min_size=25)},
 ]
 
 
@@ -429,12 +433,12 @@ def test_candidates_and_nms_are_the_proposals(levels, settings):
     rpn = network(levels, **settings)
     images = torch.rand(2, 3, 90, 130)
     with torch.no_grad():
-        boxes, scores, levels_of = Candidates(rpn)(images)
+        boxes, logits, levels_of = Candidates(rpn)(images)
     for i, proposals in enumerate(rpn(images).proposals):
-        kept = batched_nms(boxes[i], scores[i], levels_of, 0.7)
-        kept = kept[(boxes[i][kept, 2:] > boxes[i][kept, :2]).all(1)]
+        kept = batched_nms(boxes[i], logits[i], levels_of, 0.7)
+        kept = kept[logits[i, kept] > -math.inf][: rpn.select.post_nms_top_k]
         torch.testing.assert_close(boxes[i][kept], proposals.boxes)
-        torch.testing.assert_close(scores[i][kept], proposals.scores)
+        torch.testing.assert_close(logits[i][kept].sigmoid(), proposals.scores)
 
 
 def test_everything_up_to_nms_compiles_without_a_graph_break():
@@ -457,8 +461,8 @@ def test_gradients_flow_through_the_compiled_graph():
     images, grads = torch.rand(1, 3, 64, 64), []
     for model in (compiled, Candidates(rpn)):
         rpn.zero_grad()
-        boxes, scores, _ = model(images)
-        (boxes.mean() + scores.mean()).backward()
+        boxes, logits, _ = model(images)
+        (boxes.mean() + logits.sigmoid().mean()).backward()
         grads.append([parameter.grad for parameter in rpn.parameters()])
     assert all(grad.isfinite().all() for grad in grads[0])
     for found, expected in zip(*grads):
@@ -477,7 +481,7 @@ def test_onnxruntime_finds_the_same_for_every_batch_and_size():
         candidates,
         (torch.rand(2, 3, 96, 128),),
         input_names=["images"],
-        output_names=["boxes", "scores", "levels"],
+        output_names=["boxes", "logits", "levels"],
         dynamic_shapes=({0: free, 2: free, 3: free},),
         dynamo=True,
         verbose=False,
