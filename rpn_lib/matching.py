@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rpn_lib.boxes import box_area, box_intersection, box_iou, check_boxes, upcast
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.ranking import top_k
 
 
@@ -33,7 +33,7 @@ class MatchRule:
         min_num_positives: so many objects at least, where IoUs are above 0.
 
     Raises:
-        BoxError: thresholds out of range or out of order.
+        SettingError: thresholds out of range or out of order.
 
     >>> MatchRule(negative_iou=0.5).positive_iou
     0.7
@@ -50,13 +50,41 @@ class MatchRule:
             not 0 <= self.negative_iou <= self.positive_iou <= 1
             or self.positive_iou == 0
         ):
-            raise BoxError(
+            raise SettingError(
                 f"negative_iou={self.negative_iou} and positive_iou="
                 f"{self.positive_iou} must keep the order 0 <= negative_iou <= "
                 "positive_iou <= 1, with positive_iou above 0."
             )
         if not 0 <= self.min_best_iou <= 1:
-            raise BoxError(f"min_best_iou={self.min_best_iou} must be between 0 and 1.")
+            raise SettingError(
+                f"min_best_iou={self.min_best_iou} must be between 0 and 1."
+            )
+
+
+@dataclass(frozen=True)
+class SampleRule:
+    """How many anchors of an image the loss looks at; see `sample_anchors`.
+
+    Attributes:
+        num_samples: how many to draw, 1 or more.
+        positive_fraction: the largest share of objects, in [0, 1].
+
+    Raises:
+        SettingError: a number out of range.
+
+    >>> SampleRule(num_samples=64).positive_fraction
+    0.5
+    """
+
+    num_samples: int = 256
+    positive_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1 or not 0 <= self.positive_fraction <= 1:
+            raise SettingError(
+                f"num_samples={self.num_samples} must be 1 or more and "
+                f"positive_fraction={self.positive_fraction} between 0 and 1."
+            )
 
 
 class Matches(NamedTuple):
