@@ -24,12 +24,13 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 # ---- Tasks -----------------------------------------------------------------------------------------
 
 .PHONY: help setup book serve lab notebooks test lint format bench lock clean distclean
+.PHONY: set-repository check-repository
 
 help: ## list the tasks and the variables
 	@echo "Usage: make TASK [VARIABLE=value ...]"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' $(firstword $(MAKEFILE_LIST)) \
-	  | while read -r task text; do printf '  %-10s %s\n' "$$task" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /  \1 /p' $(firstword $(MAKEFILE_LIST)) \
+	  | while read -r task text; do printf '  %-17s %s\n' "$$task" "$$text"; done
 	@echo
 	@echo "Variables:"
 	@echo "  PYTHON       the interpreter that .venv is made with (default: the first that is 3.10 or newer"
@@ -92,6 +93,14 @@ lock: ## write requirements.txt anew from pyproject.toml and requirements.in
 	  --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml requirements.in -o requirements.txt
 	@rm -rf _build/lock
 	@echo "requirements.txt is up to date. Now run make test."
+
+set-repository: ## write the repository's address wherever it is needed: URL=https://github.com/ME/REPO
+	@test "$(origin URL)" = "command line" || { \
+	  echo "Which address? make set-repository URL=https://github.com/ME/REPO, or URL= for none." >&2; exit 2; }
+	@$(find_python); "$$python" tools/repository.py set "$(URL)"
+
+check-repository: ## find every place that disagrees with the address; REPOSITORY=ME/REPO: is it that one?
+	@$(find_python); "$$python" tools/repository.py check --expect "$(REPOSITORY)"
 
 clean: ## remove the built book and all caches
 	rm -rf _build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .jupyter_cache
