@@ -181,10 +181,9 @@ def test_a_set_up_cell_brings_what_its_chapter_needs_and_no_torch(copy):
     for path in sorted(copy.glob("notebooks/*.ipynb")):
         notebook = json.loads(path.read_text())
         source = "".join(repository.setup_cell(notebook)["source"])
-        assert len(source.splitlines()) <= 15
         commands = re.findall(r"%pip install -q --no-deps (.*)", source)
         packages = " ".join(commands).split()
-        assert packages[-1] == f"git+{ANN}"
+        assert packages.count(f"git+{ANN}") == 1
         assert {"einops", "defusedxml"} <= set(packages)
         assert not {"torch", "torchvision", "numpy"} & set(packages)
         code = "".join("".join(cell["source"]) for cell in notebook["cells"])

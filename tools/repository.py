@@ -56,7 +56,6 @@ OWN_LINKS = [
 PATH_LINK = re.compile(
     r"github\.com/([\w.-]+/[\w.-]+)/(?:blob|tree|raw|edit)/[\w.-]+/([\w./-]+)"
 )
-WIDTH = 88
 SITE_LINK = re.compile(r"https://[\w-]+\.github\.io\b")
 SCANNED = ("*.md", "book/*.md", "book/_ext/*", "notebooks/*.ipynb", "rpn_lib/**/*.py")
 
@@ -156,7 +155,7 @@ def rewrite_notebook(
     if cell:
         needed = f"git+{repository.url}" if repository else None
         source = with_setup(
-            "".join(cell["source"]), needed, [*brought, *imported(notebook)]
+            "".join(cell["source"]), needed, brought, imported(notebook)
         )
         cell["source"] = source.splitlines(keepends=True)
     # As nbformat writes it: nothing else in the file changes.
@@ -169,18 +168,21 @@ def setup_cell(notebook: dict) -> dict | None:
     return cells[0] if cells and SETUP.search("".join(cells[0]["source"])) else None
 
 
-def with_setup(source: str, requirement: str | None, packages: list[str]) -> str:
+def with_setup(
+    source: str, requirement: str | None, brought: list[str], others: list[str]
+) -> str:
     """The source of a set-up cell that gets rpn_lib as `requirement` says.
 
+    With it come what rpn_lib needs, and what else the chapter imports.
     Pip is told --no-deps: whatever its versions, the torch that is there stays.
     """
     if requirement:
-        lines = 'if find_spec("rpn_lib") is None:  # --no-deps: torch stays as it is\n'
-        command = f"    %pip install -q --no-deps {' '.join(packages)}".rstrip()
-        # The linter lets a line be long whose address begins before its limit.
-        split = len(command) + 1 > WIDTH
-        lines += f"{command}\n    %pip install -q --no-deps" if split else command
-        lines += f" {requirement}\n"
+        lines = (
+            'if find_spec("rpn_lib") is None:  # --no-deps: torch stays as it is\n'
+            f"    %pip install -q --no-deps {' '.join([*brought, requirement])}\n"
+        )
+        if others:
+            lines += f"    %pip install -q --no-deps {' '.join(others)}\n"
     else:
         lines = (
             'if find_spec("rpn_lib") is None:\n'
@@ -195,7 +197,7 @@ def without_address(source: str) -> str:
 
     What a chapter prints does not depend on where rpn_lib would come from.
     """
-    return with_setup(source, None, [])
+    return with_setup(source, None, [], [])
 
 
 def imported(notebook: dict) -> list[str]:
