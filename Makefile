@@ -14,7 +14,7 @@ ifeq ($(origin TORCH_INDEX),undefined)
 TORCH_INDEX := $(shell sed -n 2p .venv/made-for 2>/dev/null)
 endif
 
-BIN := $(or $(VENV),.venv)/bin
+BIN := $(or $(VENV),.venv)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PY  := $(BIN)/python
 
 unexport MPLBACKEND   # a backend set by the user would keep the figures out of the notebooks
@@ -24,7 +24,8 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 # ---- Tasks -----------------------------------------------------------------------------------------
 
 .PHONY: help setup book serve lab notebooks test lint format bench lock clean distclean
-.PHONY: set-repository check-repository
+.PHONY: set-repository check-repository dist release-notes check-release release test-library newest links audit
+.PHONY: report-failure
 
 help: ## list the tasks and the variables
 	@echo "Usage: make TASK [VARIABLE=value ...]"
@@ -94,6 +95,41 @@ lock: ## write requirements.txt anew from pyproject.toml and requirements.in
 	@rm -rf _build/lock
 	@echo "requirements.txt is up to date. Now run make test."
 
+dist: setup ## build sdist and wheel into dist/ and check them
+	@$(call with_tools,hatchling twine)
+	_build/tools/bin/python tools/release.py build
+	_build/tools/bin/twine check --strict dist/rpn_lib-*
+	$(PY) tools/release.py imports dist/rpn_lib-*.whl
+
+check-release: ## does TAG=v1.2.3 name the version, and has CHANGELOG.md a section for it?
+	@$(find_python); "$$python" tools/release.py check "$(TAG)"
+
+release: check-release ## publish the files of dist/ on GitHub, under TAG, with the notes of CHANGELOG.md
+	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
+	@$(find_python); "$$python" tools/release.py notes "$(TAG)" | gh release create "$(TAG)" --verify-tag --notes-file - dist/rpn_lib-*
+
+test-library: setup ## the tests of the library alone: no book, no notebooks, no browser
+	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib --ignore tests/browser --ignore tests/test_book.py \
+	  --ignore tests/test_notebooks.py --ignore tests/test_repository.py
+
+newest: ## make test with the newest version of every package, in .venv-newest
+	@$(find_python); rm -rf .venv-newest; "$$python" -m venv .venv-newest
+	@.venv-newest/bin/python -m $(PIP) -q --upgrade -e '.[test]' || { \
+	  echo "Packages could not be installed (see above): check the network, then run make newest again." >&2; exit 1; }
+	$(MAKE) test VENV=.venv-newest
+
+links: setup ## follow every link of the book
+	$(BIN)/jupyter-book build . --path-output _build/links --builder custom --custom-builder linkcheck -q
+
+audit: ## look the packages of requirements.txt up among the known vulnerabilities
+	@$(call with_tools,pip-audit)
+	_build/tools/bin/pip-audit --requirement requirements.txt --disable-pip --no-deps --strict
+
+report-failure: ## open an issue on GitHub: what=WHICH run=ADDRESS (the weekly workflow does)
+	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
+	@gh issue list --state open --search "in:title \"$(what) fails\"" --json number --jq '.[].number' | grep -q . \
+	  || gh issue create --title "$(what) fails" --body "See $(run)"
+
 set-repository: ## write the repository's address wherever it is needed: URL=https://github.com/ME/REPO
 	@test "$(origin URL)" = "command line" || { \
 	  echo "Which address? make set-repository URL=https://github.com/ME/REPO, or URL= for none." >&2; exit 2; }
@@ -107,7 +143,7 @@ clean: ## remove the built book and all caches
 	find . -name .venv -prune -o -type d '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv too
-	rm -rf .venv
+	rm -rf .venv .venv-newest
 
 # ---- How .venv is made -----------------------------------------------------------------------------
 #
@@ -178,6 +214,11 @@ elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
   echo "$$python ($$version) lacks the modules venv and ensurepip. Debian and Ubuntu have them in a package of their own: apt install python$${version%.*}-venv, then run make again." >&2; exit 1; \
 fi
 endef
+
+# Tools that only a maintainer needs, in an environment of their own: $(call with_tools,NAMES)
+with_tools = $(find_python); mkdir -p _build; "$$python" -m venv _build/tools && \
+  _build/tools/bin/python -m $(PIP) -q $(1) || { \
+    echo "$(1) could not be installed (see above): check the network, then try again." >&2; exit 1; }
 
 # An environment of the user's own is only looked at: does it import what is needed, and this folder's rpn_lib?
 check-venv:
