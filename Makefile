@@ -25,7 +25,7 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 
 .PHONY: help setup book serve lab notebooks test lint format bench lock clean distclean
 .PHONY: set-repository check-repository dist release-notes check-release release test-library newest links audit
-.PHONY: report-failure
+.PHONY: report-failure check-chapter
 
 help: ## list the tasks and the variables
 	@echo "Usage: make TASK [VARIABLE=value ...]"
@@ -124,6 +124,13 @@ links: setup ## follow every link of the book
 audit: ## look the packages of requirements.txt up among the known vulnerabilities
 	@$(call with_tools,pip-audit)
 	_build/tools/bin/pip-audit --requirement requirements.txt --disable-pip --no-deps --strict
+
+check-chapter: setup ## style, rules and outputs of one chapter: NAME=05_matching
+	@test -f "notebooks/$(NAME).ipynb" || { echo "There is no notebooks/$(NAME).ipynb: give NAME=05_matching, for example." >&2; exit 2; }
+	$(BIN)/ruff format --check "notebooks/$(NAME).ipynb"
+	$(BIN)/ruff check "notebooks/$(NAME).ipynb"
+	$(BIN)/pytest -q tests/test_notebooks.py -k "$(NAME)"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q --nbval --nbval-sanitize-with tests/nbval.cfg "notebooks/$(NAME).ipynb"
 
 report-failure: ## open an issue on GitHub: what=WHICH run=ADDRESS (the weekly workflow does)
 	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
