@@ -88,8 +88,9 @@ class SmallBackbone(nn.Sequential):
                 "of the feature map, too little for batch normalisation: give more "
                 "images, or larger ones."
             )
-        features: Tensor = super().forward(images)
-        return features
+        for layer in self:
+            images = layer(images)
+        return images
 
 
 class TorchvisionBackbone(nn.Module):
