@@ -103,7 +103,8 @@ def _grid(
     down = shapes.new_tensor([0, 1, 0, 1]).expand_as(row)
     # As rows of numbers, (H, W * A * 4): four times as fast as four at a time.
     moved = torch.addcmul(row.flatten(), y[:, None], down.flatten())
-    return moved.view(len(y), *row.shape)  # (H, W, A, 4)
+    # (`len(y)` would fix the size in an exported graph.)
+    return moved.view(y.shape[0], *row.shape)  # (H, W, A, 4)
 
 
 def inside_image(
