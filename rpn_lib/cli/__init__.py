@@ -7,7 +7,7 @@ Also `python -m rpn_lib`. A mistake of the user's ends in one line and exit code
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from rpn_lib import __version__
-from rpn_lib.cli import run_folder
+from rpn_lib.cli import check, run_folder
 from rpn_lib.coverage import coverage
 from rpn_lib.data.augment import CHOICES
-from rpn_lib.data.folder import check_folder, is_coco, open_folder
+from rpn_lib.data.folder import open_folder
 from rpn_lib.data.images import SUFFIXES, read_image
-from rpn_lib.data.problems import report
-from rpn_lib.data.records import Record, Sample
+from rpn_lib.data.records import Sample
 from rpn_lib.data.resize import Resize
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.errors import BoxError, DataError, Interrupted, TrainingError
@@ -350,39 +349,6 @@ def _anchors(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> int:
-    splits = options.splits or _splits(options.folder)
-
-    def bar(records: list[Record]) -> Iterable[Record]:
-        shown: Iterable[Record] = tqdm(records, unit="image", leave=False)
-        return shown
-
-    problems, summary = check_folder(
-        options.folder,
-        splits,
-        decode=not options.quick,
-        classes=options.classes,
-        first_pixel=options.first_pixel,
-        progress=bar,
-    )
-    print(report(problems, f"{', '.join(splits)}: {summary}"))
-    return FOUND if problems else 0
-
-
-def _splits(folder: Path) -> list[str]:
-    """Train, val and test, those of them that there are; else every one."""
-    if is_coco(folder):
-        there = {
-            path.stem.removeprefix("instances_") for path in folder.rglob("*.json")
-        }
-        there |= {path.parent.name for path in folder.glob("*/_annotations.coco.json")}
-        there -= {"_annotations.coco"}
-    else:
-        there = {path.stem for path in (folder / "ImageSets/Main").glob("*.txt")}
-    known: list[str] = ["train", "val", "valid", "test"]
-    return [name for name in known if name in there] or sorted(there) or ["train"]
-
-
 # The parser
 
 
@@ -454,8 +420,8 @@ def _parser() -> argparse.ArgumentParser:
     _network_options(anchors)
     _bad_box_options(anchors, "error")
 
-    check = command("check", _check, CHECK)
-    add = check.add_argument
+    checking = command("check", check.run, CHECK)
+    add = checking.add_argument
     add("folder", type=Path, metavar="FOLDER", help="Pascal VOC or COCO")
     add("--splits", nargs="+", help="default: train, val and test, where they are")
     add("--classes", nargs="+", help="the names that objects may have (default: any)")
