@@ -14,12 +14,20 @@ class BoxError(RPNError, ValueError):
     """A box or a setting that cannot be used; the message says why."""
 
 
+class SettingError(RPNError, ValueError):
+    """A setting that cannot work; the message names it, its value and what can."""
+
+
 class DataError(RPNError, ValueError):
     """A file of a data set that cannot be used; the message names it and says why."""
 
 
 class TrainingError(RPNError, RuntimeError):
     """A training that cannot go on, or a checkpoint that cannot be used."""
+
+
+class ProcessLost(TrainingError):
+    """Another process of a run has ended; each that is left says so."""
 
 
 class Interrupted(TrainingError):

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from tqdm import tqdm
-
+from rpn_lib.cli.console import log
 from rpn_lib.data.folder import check_folder, is_coco
 from rpn_lib.data.problems import report
 from rpn_lib.data.records import Record
+from rpn_lib.training.progress import bar
 
 
 def run(options: argparse.Namespace) -> int:
@@ -22,9 +22,8 @@ def run(options: argparse.Namespace) -> int:
     """
     splits = options.splits or _splits(options.folder)
 
-    def bar(records: list[Record]) -> Iterable[Record]:
-        shown: Iterable[Record] = tqdm(records, unit="image", leave=False)
-        return shown
+    def shown(records: list[Record]) -> Iterable[Record]:
+        return bar(records, unit="image", leave=False)
 
     problems, summary = check_folder(
         options.folder,
@@ -32,9 +31,9 @@ def run(options: argparse.Namespace) -> int:
         decode=not options.quick,
         classes=options.classes,
         first_pixel=options.first_pixel,
-        progress=bar,
+        progress=shown,
     )
-    print(report(problems, f"{', '.join(splits)}: {summary}"))
+    log.info(report(problems, f"{', '.join(splits)}: {summary}"))
     return 1 if problems else 0
 
 
