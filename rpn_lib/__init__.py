@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from rpn_lib.training.loop import train as train
     from rpn_lib.training.measure import measure as measure
     from rpn_lib.training.measure import propose as propose
+    from rpn_lib.training.measure import propose_in as propose_in
     from rpn_lib.transforms import decode as decode
     from rpn_lib.transforms import encode as encode
 
@@ -73,6 +74,7 @@ _HOME = {
     "measure": "training.measure",
     "open_folder": "data.folder",
     "propose": "training.measure",
+    "propose_in": "training.measure",
     "sample_anchors": "matching",
     "small_rpn": "models",
     "suggest_shapes": "coverage",
@@ -106,6 +108,7 @@ __all__ = [
     "measure",
     "open_folder",
     "propose",
+    "propose_in",
     "sample_anchors",
     "small_rpn",
     "suggest_shapes",

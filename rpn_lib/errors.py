@@ -26,5 +26,9 @@ class TrainingError(RPNError, RuntimeError):
     """A training that cannot go on, or a checkpoint that cannot be used."""
 
 
+class ProcessLost(TrainingError):
+    """Another process of a run has ended; each that is left says so."""
+
+
 class Interrupted(TrainingError):
     """A training was asked to stop; the message says where it was saved."""

@@ -25,9 +25,9 @@ from folders import write_folder
 from test_resume import run
 from torchvision.models import get_model, get_model_weights
 
-from rpn_lib.cli.run_folder import keep_memory
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.training.checkpoint import Checkpoints, read_state, save_state
+from rpn_lib.training.processes import keep_memory
 
 KILLS = 20
 THREADS = torch.get_num_threads()

@@ -16,13 +16,16 @@ from folders import annotate, environment, write_folder
 from PIL import Image
 
 from rpn_lib.backbones import TorchvisionBackbone
-from rpn_lib.cli import _parser, main, propose_in
-from rpn_lib.cli import run_folder as runs
+from rpn_lib.cli import main, objects
+from rpn_lib.cli import train as runs
+from rpn_lib.cli.parser import parser as command_parser
 from rpn_lib.data.folder import open_folder
 from rpn_lib.data.images import image_size
+from rpn_lib.data.records import Record
 from rpn_lib.data.resize import Resize
-from rpn_lib.models import network_of
+from rpn_lib.models import build_rpn, network_of
 from rpn_lib.training.checkpoint import load_checkpoint, read_state
+from rpn_lib.training.measure import propose_in
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("train", "evaluate", "propose", "anchors", "check")
@@ -91,7 +94,9 @@ def test_the_page_on_running_names_options_that_exist():
 
 def commands():
     return next(
-        action.choices for action in _parser()._actions if action.dest == "command"
+        action.choices
+        for action in command_parser()._actions
+        if action.dest == "command"
     )
 
 
@@ -307,12 +312,12 @@ def test_tensorboard_is_written_where_it_is_installed(data, tmp_path, monkeypatc
 def test_sizes_and_classes_of_another_data_set_need_no_setting(tmp_path):
     """Objects four times as large in larger images: side, anchors, epochs fit."""
     boxes = torch.tensor([[8.0, 8, 28, 28]] * 10)
-    few = runs.Record("a", tmp_path, (1200, 1600), boxes, [], boxes[:0])
-    assert runs.choose_side([few]) == 800  # small objects: as large as it gets
+    few = Record("a", tmp_path, (1200, 1600), boxes, [], boxes[:0])
+    assert objects.choose_side([few]) == 800  # small objects: as large as it gets
     large = few._replace(boxes=boxes * 20)
-    assert runs.choose_side([large]) == 240
+    assert objects.choose_side([large]) == 240
     middle = few._replace(boxes=boxes * 2)
-    assert runs.choose_side([middle]) == 480  # 40 pixels become 16
+    assert objects.choose_side([middle]) == 480  # 40 pixels become 16
 
 
 # evaluate
@@ -357,11 +362,11 @@ def test_evaluate_counts_pixels_as_in_training_or_as_told(
     assert train(data, trained, "--epochs", 1, "--first-pixel", 0) == 0
     counted = []
 
-    def opened(*arguments, first_pixel):
-        counted.append(first_pixel)
-        return open_folder(*arguments, first_pixel=first_pixel)
+    def opened(*arguments, **reading):
+        counted.append(reading["first_pixel"])
+        return open_folder(*arguments, **reading)
 
-    monkeypatch.setattr("rpn_lib.cli.open_folder", opened)
+    monkeypatch.setattr("rpn_lib.cli.evaluate.open_folder", opened)
     arguments = ["evaluate", "--checkpoint", str(trained / "checkpoint.pt")]
     more = [str(data) if word == "DATA" else word for word in more]
     assert main([*arguments, *more, "--out", str(tmp_path)]) == 0
@@ -415,7 +420,7 @@ def test_propose_in_a_folder_leaves_out_what_it_cannot_read(run, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["propose", "nowhere.jpg"], "is missing; train first, or name another."),
+        (["propose", "nowhere.jpg"], "nowhere.jpg: there is no such file or folder."),
         (["evaluate", "--checkpoint", "nowhere.pt"], "nowhere.pt is missing; train"),
         (["anchors", "nowhere"], "nowhere is no folder."),
         (["check", "nowhere"], "nowhere is no folder."),
@@ -432,7 +437,7 @@ def test_mistakes_end_in_one_line(arguments, message, capsys, tmp_path, monkeypa
 
 def test_proposals_of_the_network_are_scaled_back():
     torch.manual_seed(0)
-    rpn = network_of({"settings": {}, "model": runs.build_rpn().state_dict()})
+    rpn = network_of({"settings": {}, "model": build_rpn().state_dict()})
     image = torch.randint(0, 255, (3, 128, 192), dtype=torch.uint8)
     plain, _ = propose_in(rpn, image)
     same, _ = propose_in(rpn, image, side=128)
@@ -473,7 +478,7 @@ def test_check_lists_everything_and_says_so_by_its_exit_code(tmp_path, capsys):
 FAULTS = """
 import resource, sys
 import torch
-from rpn_lib.cli.run_folder import keep_memory
+from rpn_lib.training.processes import keep_memory
 if sys.argv[1] == "keep":
     keep_memory()
 def step():

@@ -26,7 +26,7 @@ KILLED = 5  # the step after which process 1 is killed
 # `rpn train`; process 1 is killed after a step.
 PROGRAM = """
 import os, signal, sys
-from rpn_lib.cli import run_folder as runs
+from rpn_lib.cli import train as runs
 from rpn_lib.training import parallel, processes
 from rpn_lib.cli import main
 original = runs.train
@@ -97,7 +97,7 @@ def test_a_killed_process_ends_the_run_and_one_alone_continues(
     names = sorted(path.name for path in (out / "checkpoints").glob("*.pt"))
     assert names[-1] == "step-00000004.pt"
     # Weights and the running means of batch normalisation are the same so far.
-    monkeypatch.setattr("rpn_lib.cli.run_folder.train", stop_after(4))
+    monkeypatch.setattr("rpn_lib.cli.train.train", stop_after(4))
     assert main(["train", *options(data, tmp_path / "four")]) == 130
     monkeypatch.undo()
     first = [
@@ -113,7 +113,7 @@ def test_a_killed_process_ends_the_run_and_one_alone_continues(
 def test_two_processes_continue_what_one_has_begun(alone, tmp_path, monkeypatch):
     data, expected = alone
     out = tmp_path / "run"
-    monkeypatch.setattr("rpn_lib.cli.run_folder.train", stop_after(KILLED))
+    monkeypatch.setattr("rpn_lib.cli.train.train", stop_after(KILLED))
     assert main(["train", *options(data, out)]) == 130
     monkeypatch.undo()
     assert len(losses(out)) == KILLED

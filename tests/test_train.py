@@ -11,7 +11,7 @@ from folders import CELL, annotate
 from rpn_lib.cli import main as run_rpn
 from rpn_lib.data.batches import InMemory
 from rpn_lib.data.scenes import ShapesDataset
-from rpn_lib.errors import TrainingError
+from rpn_lib.errors import SettingError, TrainingError
 from rpn_lib.evaluation import recall
 from rpn_lib.models import small_rpn, trained_rpn
 from rpn_lib.training.checkpoint import Checkpoints, load_checkpoint
@@ -168,7 +168,7 @@ def test_mixed_precision_learns_too():
     ],
 )
 def test_settings_out_of_range(options, message):
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(SettingError, match=message):
         train(small_rpn(), ShapesDataset(length=2), batch_size=2, **options)
 
 

@@ -9,14 +9,13 @@ zip format carries, and takes nothing but tensors and plain values (`weights_onl
 import contextlib
 import io
 import os
-import random
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +24,12 @@ from rpn_lib.models import network_of
 from rpn_lib.rpn import RegionProposalNetwork
 
 State = dict[str, Any]
+
+# What a checkpoint holds: `format`, this number; `settings`, those of `build_rpn`;
+# `data`, how the images were read; `model`, the weights. The checkpoints of a run that
+# can go on have more, see `rpn_lib.training.state`. The first format had no number, and
+# everything else was as now.
+FORMAT = 2
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -121,7 +126,34 @@ def read_state(path: str | Path, device: str = "cpu") -> State:
         ) from error
     if not isinstance(state, dict):
         raise TrainingError(f"{path} is no checkpoint of this program.")
+    if state.get("format", 1) not in range(1, FORMAT + 1):
+        raise TrainingError(
+            f"{path} has format {state['format']}, and this version of rpn_lib knows "
+            f"those up to {FORMAT}: install the version that has written it."
+        )
     return state
+
+
+def save_network(
+    path: str | Path, rpn: RegionProposalNetwork, about: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint of a network that is trained.
+
+    Args:
+        path: the file.
+        rpn: the network.
+        about: `settings` of `build_rpn`, so that it can be built again; `data`.
+
+    Raises:
+        OSError: as `write_atomically`.
+
+    >>> from rpn_lib.models import small_rpn
+    >>> path = Path(tempfile.mkdtemp()) / "a.pt"
+    >>> save_network(path, small_rpn(sizes=[16]), {"settings": {"sizes": [16]}})
+    >>> load_checkpoint(path).anchors.num_anchors
+    [3]
+    """
+    save_state(path, {"format": FORMAT, **about, "model": rpn.state_dict()})
 
 
 def load_checkpoint(path: str | Path) -> RegionProposalNetwork:
@@ -244,34 +276,6 @@ class Checkpoints:
         if not paths:
             return "There is no checkpoint yet."
         return f"The last good checkpoint is {paths[-1]}."
-
-
-def random_states() -> State:
-    """The states of torch's, NumPy's and Python's global generators.
-
-    >>> states = random_states()
-    >>> first = torch.rand(2), np.random.rand(), random.random()
-    >>> restore_random_states(states)
-    >>> second = torch.rand(2), np.random.rand(), random.random()
-    >>> torch.equal(first[0], second[0]), first[1:] == second[1:]
-    (True, True)
-    """
-    version, words, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 (it is what others use)
-    return {
-        "torch": torch.get_rng_state(),
-        "python": [version, list(words), gauss],
-        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
-    }
-
-
-def restore_random_states(states: State) -> None:
-    """Undo what has been drawn since `random_states`."""
-    torch.set_rng_state(states["torch"])
-    version, words, gauss = states["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
 
 
 def size_of(tensors: dict[str, Tensor]) -> int:

@@ -5,7 +5,8 @@ the proposals, and the losses. With several processes each looks at its share of
 images, and each image counts once, whatever their number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rpn_lib.data.batches import collate
 from rpn_lib.data.records import Sample
+from rpn_lib.data.resize import Resize
 from rpn_lib.evaluation import AREAS, Evaluation, average_precision, evaluate
 from rpn_lib.nms import Proposals
 from rpn_lib.rpn import RegionProposalNetwork
@@ -71,7 +73,6 @@ class Measured(NamedTuple):
         return "\n".join(lines)
 
 
-@torch.no_grad()
 def measure(
     rpn: RegionProposalNetwork,
     dataset: Dataset[Sample],
@@ -101,55 +102,111 @@ def measure(
     >>> result.evaluation.recall(100).at(0.5) > 0.9
     True
     """
-    was_training, generator = rpn.training, rpn.generator
-    rpn.eval()
-    device = next(rpn.parameters()).device
-    length = len(dataset)  # type: ignore[arg-type]
-    mine = range(rank(), length, world_size())
+    rows = _look(rpn, dataset, workers=workers, seed=seed)
+    proposals, gt_boxes = [row.proposals for row in rows], [row.boxes for row in rows]
+    names = rows[0].losses if rows else {}
+    return Measured(
+        evaluate(proposals, gt_boxes, areas=AREAS),
+        {name: sum(row.losses[name] for row in rows) / len(rows) for name in names},
+        proposals,
+        gt_boxes,
+        _precision(rows) if precision else None,
+    )
+
+
+class _Row(NamedTuple):
+    """What is found out about one image: number, boxes, regions to ignore, losses."""
+
+    number: int
+    proposals: Proposals
+    boxes: Tensor
+    regions: Tensor
+    losses: dict[str, float]
+
+
+@torch.no_grad()
+def _look(
+    rpn: RegionProposalNetwork,
+    dataset: Dataset[Sample],
+    *,
+    batch_size: int = 1,
+    workers: int = 0,
+    seed: int | None = None,
+) -> list[_Row]:
+    """Look at every image in evaluation mode, each process at its share of them.
+
+    Args:
+        rpn: put into evaluation mode, and back as it was.
+        dataset: samples as in `rpn_lib.data`.
+        batch_size: images at a time.
+        workers: processes that read images.
+        seed: of the anchors that the losses are taken of; no losses if not given. They
+            are those of a batch, so `batch_size` is 1 with them.
+
+    Returns:
+        the same in every process, on the CPU, in the order of the images.
+    """
+    mine = range(rank(), len(dataset), world_size())  # type: ignore[arg-type]
     loader = DataLoader(
         dataset,
+        batch_size,
         sampler=mine,
         collate_fn=collate,
         num_workers=workers,
         generator=torch.Generator(),
     )
-    rows = []
+    device = next(rpn.parameters()).device
+    rows: list[_Row] = []
+    with _evaluating(rpn):
+        for images, targets in loader:
+            indices = mine[len(rows) : len(rows) + len(images)]
+            boxes = [target["boxes"].as_subclass(Tensor) for target in targets]
+            regions = [
+                target.get("ignore_boxes", own[:0]).as_subclass(Tensor)
+                for target, own in zip(targets, boxes)
+            ]
+            images, losses = [image.to(device) for image in images], {}
+            if seed is None:
+                output = rpn(images)
+            else:
+                rpn.generator = [
+                    torch.Generator().manual_seed(seed * 1_000_003 + index)
+                    for index in indices
+                ]
+                names = [str(target["image_id"]) for target in targets]
+                output = rpn(images, boxes, names=names, ignore_boxes=regions)
+                losses = {name: x.item() for name, x in (output.losses or {}).items()}
+            found = [
+                Proposals(one.boxes.cpu(), one.scores.cpu())
+                for one in output.proposals or []
+            ]
+            rows += map(_Row, indices, found, boxes, regions, [losses] * len(found))
+    return sorted(gather(rows), key=_number)
+
+
+def _number(row: _Row) -> int:
+    return row.number
+
+
+@contextmanager
+def _evaluating(rpn: RegionProposalNetwork) -> Iterator[None]:
+    """Evaluation mode; afterwards mode and generator are as they were."""
+    was_training, generator = rpn.training, rpn.generator
+    rpn.eval()
     try:
-        for index, ([image], [target]) in zip(mine, loader):
-            rpn.generator = [torch.Generator().manual_seed(seed * 1_000_003 + index)]
-            boxes = target["boxes"].as_subclass(Tensor)
-            regions = target.get("ignore_boxes", boxes[:0]).as_subclass(Tensor)
-            output = rpn(
-                [image.to(device)],
-                [boxes],
-                names=[str(target["image_id"])],
-                ignore_boxes=[regions],
-            )
-            [found] = output.proposals or []
-            losses = {name: loss.item() for name, loss in (output.losses or {}).items()}
-            cpu = Proposals(found.boxes.cpu(), found.scores.cpu())
-            rows.append((index, cpu, boxes, regions, losses))
+        yield
     finally:
         rpn.train(was_training)
         rpn.generator = generator
-    rows = sorted(gather(rows), key=lambda row: row[0])
-    proposals, gt_boxes = [row[1] for row in rows], [row[2] for row in rows]
-    names = rows[0][4] if rows else {}
-    ap = None
-    if precision:
-        with_crowds = [torch.cat([row[2], row[3]]) for row in rows]
-        flags = [
-            torch.arange(len(both)) >= len(row[2])
-            for both, row in zip(with_crowds, rows)
-        ]
-        ap = average_precision(proposals, with_crowds, flags)
-    return Measured(
-        evaluate(proposals, gt_boxes, areas=AREAS),
-        {name: sum(row[4][name] for row in rows) / len(rows) for name in names},
-        proposals,
-        gt_boxes,
-        ap,
-    )
+
+
+def _precision(rows: Sequence[_Row]) -> dict[str, float]:
+    """Average precision; what is found in a region to ignore is not counted."""
+    boxes = [torch.cat([row.boxes, row.regions]) for row in rows]
+    flags = [
+        torch.arange(len(both)) >= len(row.boxes) for both, row in zip(boxes, rows)
+    ]
+    return average_precision([row.proposals for row in rows], boxes, flags)
 
 
 class Comparison(NamedTuple):
@@ -239,7 +296,6 @@ def compare(
     )
 
 
-@torch.no_grad()
 def propose(
     rpn: RegionProposalNetwork, dataset: Dataset[Sample], batch_size: int = 8
 ) -> tuple[list[Proposals], list[Tensor]]:
@@ -251,7 +307,8 @@ def propose(
         batch_size: images at a time.
 
     Returns:
-        for each image its proposals, and its true boxes `(G, 4)`.
+        for each image its proposals, and its true boxes `(G, 4)`, on the CPU; the same
+        in every process.
 
     >>> from rpn_lib.data.scenes import ShapesDataset
     >>> from rpn_lib.models import small_rpn
@@ -259,16 +316,36 @@ def propose(
     >>> len(proposals), len(gt_boxes)
     (3, 3)
     """
-    was_training = rpn.training
-    rpn.eval()
+    rows = _look(rpn, dataset, batch_size=batch_size)
+    return [row.proposals for row in rows], [row.boxes for row in rows]
+
+
+@torch.no_grad()
+def propose_in(
+    rpn: RegionProposalNetwork, image: Tensor, side: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Proposals in one photograph, in its own pixels.
+
+    Args:
+        rpn: in evaluation mode.
+        image: `(3, H, W)`, uint8.
+        side: shorter side to resize to before; as it is if not given.
+
+    Returns:
+        boxes `(K, 4)`, xyxy, and scores `(K,)`, on the CPU, the best first.
+
+    >>> from rpn_lib.data.scenes import ShapesDataset
+    >>> from rpn_lib.models import trained_rpn
+    >>> image, target = ShapesDataset(seed=1)[2]
+    >>> propose_in(trained_rpn(), image)[0].shape[1]
+    4
+    """
+    height, width = image.shape[1:]
+    pixels = image.as_subclass(Tensor)
+    if side is not None:
+        pixels = Resize(side).resize(pixels)
+    small = pixels.float() / 255
     device = next(rpn.parameters()).device
-    proposals: list[Proposals] = []
-    gt_boxes: list[Tensor] = []
-    loader = DataLoader(
-        dataset, batch_size, collate_fn=collate, generator=torch.Generator()
-    )
-    for images, targets in loader:
-        proposals += rpn([image.to(device) for image in images]).proposals
-        gt_boxes += [target["boxes"].as_subclass(Tensor) for target in targets]
-    rpn.train(was_training)
-    return proposals, gt_boxes
+    [found] = rpn([small.to(device)]).proposals
+    factors = torch.tensor([width / small.shape[2], height / small.shape[1]] * 2)
+    return found.boxes.cpu() * factors, found.scores.cpu()

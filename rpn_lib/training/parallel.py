@@ -7,6 +7,8 @@ counts.
 
 import inspect
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,24 +16,37 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rpn_lib.loss import RPNLoss
+from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training.batch_norm import SharedBatchNorm2d, share_batch_norm
 from rpn_lib.training.processes import SPENT, mean_over_processes, world_size
 
 
-def parallel(rpn: nn.Module) -> nn.Module:
+@contextmanager
+def parallel(rpn: RegionProposalNetwork) -> Iterator[nn.Module]:
     """A network to call in training, whose gradients are those of the whole batch.
 
     Args:
-        rpn: changed in place: its batch normalisation and loss look at all processes.
+        rpn: put into training mode. While the context lasts, its batch normalisation
+            and loss look at all processes; its generator is afterwards as it was.
 
-    Returns:
+    Yields:
         itself with one process, else wrapped in `DistributedDataParallel`.
     """
-    if world_size() == 1:
-        return rpn
+    # Channels last is the order that convolutions on a processor like best.
+    rpn.train().to(memory_format=torch.channels_last)
+    generator = rpn.generator
+    try:
+        yield rpn if world_size() == 1 else _wrapped(rpn)
+    finally:
+        rpn.generator = generator
+        _unshare(rpn)
+
+
+def _wrapped(rpn: RegionProposalNetwork) -> nn.Module:
     share_batch_norm(rpn)
-    if isinstance(rpn.loss, RPNLoss):
-        rpn.loss = SharedLoss(rpn.loss)
+    network: Any = rpn  # whose loss may be any that is called like ours
+    if isinstance(network.loss, RPNLoss):
+        network.loss = SharedLoss(network.loss)
     # The buffers are the same anyway; the option's name differs between versions.
     parameters = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     name = "forward_sync_buffers"
@@ -42,12 +57,12 @@ def parallel(rpn: nn.Module) -> nn.Module:
     return wrapped
 
 
-def unshare(rpn: nn.Module) -> None:
-    """Undo what `parallel` has changed, so that the network works alone again."""
+def _unshare(rpn: RegionProposalNetwork) -> None:
+    """Undo what `_wrapped` has changed, so that the network works alone again."""
     for module in rpn.modules():
         if isinstance(module, SharedBatchNorm2d):
             module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
-    loss = getattr(rpn, "loss", None)
+    loss: Any = rpn.loss
     if isinstance(loss, SharedLoss):
         rpn.loss = loss.inner
 

@@ -1,15 +1,20 @@
 """Several processes that train one network, as if they were one.
 
 `torchrun` starts several processes; here they find each other, and what each of them
-knows is gathered, so that each image counts once.
+knows is gathered, so that each image counts once. What a process itself needs while it
+trains is here too: cores of its own, signals, memory.
 
 Dimension letters: B images of a process; C channels; H, W rows and columns of a map.
 """
 
+import contextlib
+import ctypes
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -18,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rpn_lib.errors import TrainingError
+from rpn_lib.errors import ProcessLost, RPNError
 
 # Seconds spent on communication by this process, and how often. The time counts from a
 # call to its result, so it includes waiting for the slowest process.
@@ -55,7 +60,7 @@ def processes(device: str = "cpu") -> Iterator[str]:
         the device of this process.
 
     Raises:
-        TrainingError: another process has ended.
+        ProcessLost: another process has ended.
 
     >>> with processes() as device:
     ...     device
@@ -74,10 +79,10 @@ def processes(device: str = "cpu") -> Iterator[str]:
         try:
             yield device
         except RuntimeError as error:
-            if isinstance(error, TrainingError) or not _is_lost(error):
+            if isinstance(error, RPNError) or not _is_lost(error):
                 raise
             first = str(error).splitlines()[0][:160]
-            raise TrainingError(
+            raise ProcessLost(
                 f"Process {rank()} has lost the others: one of them has ended "
                 f"({first}). Continue from the last checkpoint with --resume."
             ) from error
@@ -133,6 +138,22 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return sum_over_processes(values.detach()) / world_size()
 
 
+def means(values: Sequence[Tensor | float]) -> list[float]:
+    """Numbers of a step as means over the processes, in one go.
+
+    Args:
+        values: scalars, on any device.
+
+    >>> means([torch.tensor(0.5), 2.0])
+    [0.5, 2.0]
+    """
+    joined = torch.stack([torch.as_tensor(v).detach().double().cpu() for v in values])
+    if world_size() > 1 and dist.get_backend() == "nccl":
+        joined = joined.cuda()
+    numbers: list[float] = mean_over_processes(joined).tolist()
+    return numbers
+
+
 def gather(items: list[Any]) -> list[Any]:
     """The lists of all processes joined into one, in every process.
 
@@ -164,3 +185,59 @@ def sum_over_processes(values: Tensor) -> Tensor:
     SPENT["seconds"] += time.perf_counter() - start
     SPENT["calls"] += 1
     return torch.stack(parts).sum(dim=0)
+
+
+class Asked:
+    """Whether this process was asked to stop.
+
+    >>> Asked().stop_everywhere()
+    False
+    """
+
+    def __init__(self) -> None:
+        self.stop = False
+
+    def note(self, number: int, frame: object) -> None:
+        """A handler of signals; the next Ctrl-C stops at once."""
+        self.stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def stop_everywhere(self) -> bool:
+        """Whether any process was asked: all of them stop, or none."""
+        return any(means([float(self.stop)]))
+
+
+@contextmanager
+def signals(catch: bool = True) -> Iterator[Asked]:
+    """Ctrl-C and SIGTERM ask a loop to stop; a second Ctrl-C stops at once.
+
+    Args:
+        catch: if not, signals do what they do elsewhere.
+
+    Yields:
+        what the loop looks at.
+    """
+    asked = Asked()
+    if not catch or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, asked.note) for kind in kinds}
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def keep_memory() -> None:
+    """Let the C library keep what one step frees for the next one.
+
+    glibc mostly hands large blocks back to the system, which clears them page by page
+    for the next step: a tenth of a step on a CPU. Elsewhere nothing changes.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(mmap_threshold, 2**25)  # the most that it takes
+        library.mallopt(trim_threshold, 2**30)

@@ -1,0 +1,269 @@
+"""The options of `rpn`. Nothing here needs torch: `--help` answers at once.
+
+The options of settings are made from the fields of the dataclasses in
+`rpn_lib.training.config`. An option that is not given is not in the result either, so
+that a command can tell what was asked for from what is only a default.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rpn_lib import __version__
+from rpn_lib.training.config import (
+    READING,
+    DataConfig,
+    NetworkConfig,
+    Option,
+    TrainConfig,
+    options,
+)
+
+DESCRIPTION = """\
+Train a Region Proposal Network on your own photographs, measure it, and use it.
+
+  rpn check my_images                     what is wrong with the annotations?
+  rpn anchors my_images                   which anchors suit the objects?
+  rpn train --data my_images              learn; Ctrl-C saves, --resume continues
+  rpn evaluate --data my_images           how many of the objects are found?
+  rpn propose photo.jpg                   where might there be objects?
+
+`rpn train` alone learns from synthetic scenes that it draws itself: nothing to
+download, about a minute. A folder is laid out as Pascal VOC (ImageSets/Main/train.txt,
+Annotations, JPEGImages), as COCO (annotations/instances_train.json, train/) or as YOLO
+(data.yaml, images/, labels/)."""
+
+
+# The first line of each is what `rpn --help` says.
+COMMANDS = {
+    "train": """\
+Train a network, and measure it.
+
+Training starts from random weights, or from weights learnt on ImageNet (--pretrained).
+
+  rpn train                               on synthetic scenes, about a minute
+  rpn train --data my_images              on a folder of photographs
+  rpn train --resume                      continue the run in --out, as if never stopped
+  rpn train --settings runs/rpn/settings.json --out runs/again    repeat a run
+  torchrun --nproc-per-node 2 -m rpn_lib train --data my_images   two processes
+
+--out gets checkpoint.pt, results.json, proposals.png, metrics.csv, settings.json and
+checkpoints/. Anchors are fitted to the training boxes unless --sizes are given. An
+option given with --settings takes the place of the one in the file.""",
+    "evaluate": """\
+Measure a trained network.
+
+The measure is average recall (AR) for several numbers of proposals, by the size of the
+objects, with plots. The data set is the one that the network was trained with unless
+another is given.
+
+  rpn evaluate
+  rpn evaluate --checkpoint a.pt --compare b.pt --data my_images --split test""",
+    "propose": """\
+Propose boxes in photographs.
+
+Each photograph gets a picture with the best boxes drawn in, and a JSON file with all of
+them, in pixels of the photograph. Without --checkpoint and without a run in runs/rpn,
+the network that comes with the library is used, which knows synthetic scenes only.
+Pictures that rpn itself has written are passed over in a folder.
+
+  rpn propose photo.jpg
+  rpn propose holiday/ --checkpoint runs/rpn/checkpoint.pt --out found""",
+    "anchors": """\
+Show how well anchors fit the objects of a data set.
+
+Without --sizes, those that `rpn train` would choose are looked at. Writes a picture.
+
+  rpn anchors my_images
+  rpn anchors my_images --sizes 32 64 128""",
+    "check": """\
+List everything in a data set that cannot be right.
+
+Every annotation and every picture is read; each fault is named with file, box, reason
+and fix. Exit code 1 if there is something.
+
+  rpn check my_images
+  rpn check my_images --splits train --classes cat dog""",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    made = argparse.ArgumentParser(
+        prog="rpn",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--version", action="version", version=f"rpn {__version__}")
+    commands = made.add_subparsers(dest="command", title="commands", metavar="")
+    each = {
+        "train": _train_options,
+        "evaluate": _evaluate_options,
+        "propose": _propose_options,
+        "anchors": _anchors_options,
+        "check": _check_options,
+    }
+    for name, add_options in each.items():
+        text = COMMANDS[name]
+        add_options(
+            commands.add_parser(
+                name,
+                help=text.split("\n")[0].rstrip("."),
+                description=text,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+        )
+    return made
+
+
+def add_settings(parser: Any, config: type, only: tuple[str, ...] = ()) -> None:
+    """Add an option for each field of a dataclass, or for some of them.
+
+    Args:
+        parser: a parser, or a group of one.
+        config: one of the dataclasses of `rpn_lib.training.config`.
+        only: names of the fields; all if not given.
+    """
+    for one in options(config):
+        if not only or one.name in only:
+            _add(parser, one)
+
+
+def _add(parser: Any, one: Option) -> None:
+    flag = f"--{one.name.replace('_', '-')}"
+    more: dict[str, Any] = {"dest": one.name, "default": argparse.SUPPRESS}
+    if one.kind is bool:
+        more["action"] = argparse.BooleanOptionalAction
+    else:
+        more |= {"type": one.kind, "metavar": one.more.get("metavar")}
+        if one.choices is not None:
+            more["choices"] = one.choices
+        if one.many:
+            more["nargs"] = "*" if one.default == () or one.choices else "+"
+    action = parser.add_argument(flag, **more)
+    action.help = f"{one.more['help']}{_default(one)}".replace("%", "%%")
+
+
+def _default(one: Option) -> str:
+    text = one.more.get("default_text")
+    if text is None:
+        value = one.default
+        if value in (None, False, True):
+            return " (default: yes)" if value is True else ""
+        text = " ".join(value) if isinstance(value, tuple) else value
+    return f" (default: {text})"
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    run = parser.add_argument_group("the run")
+    add = run.add_argument
+    _out_option(run, "runs/rpn", "folder that everything is written to")
+    add("--resume", action="store_true", help="continue the run in --out")
+    add("--overwrite", action="store_true", help="replace the run in --out")
+    add(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="settings.json of a run to repeat; other options take precedence",
+    )
+    _device_option(run)
+    add_settings(parser.add_argument_group("data"), DataConfig)
+    add_settings(parser.add_argument_group("network"), NetworkConfig)
+    add_settings(parser.add_argument_group("learning"), TrainConfig)
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--checkpoint",
+        type=Path,
+        default=Path("runs/rpn/checkpoint.pt"),
+        metavar="FILE",
+        help="what rpn train has written (default: %(default)s)",
+    )
+    add("--compare", type=Path, metavar="FILE", help="another checkpoint, to compare")
+    add(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of annotated photographs (default: that of the training)",
+    )
+    add("--split", help="split to measure on (default: the training's validation)")
+    add(
+        "--side",
+        type=int,
+        help="pixels that the shorter side is resized to (default: as in training)",
+    )
+    add("--precision", action="store_true", help="average precision too (torchmetrics)")
+    _out_option(parser, "runs/evaluation", "folder for the results")
+    add_settings(parser, DataConfig, ("on_bad_box", *READING))
+    add_settings(parser, TrainConfig, ("workers",))
+    _device_option(parser)
+
+
+def _propose_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("photo", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="what rpn train has written (default: runs/rpn/checkpoint.pt, or else the "
+        "network that comes with the library)",
+    )
+    _out_option(parser, "proposals", "folder for pictures and JSON files")
+    for name, kind, default, text in (
+        ("--proposals", int, 100, "how many boxes go into the JSON file"),
+        ("--top", int, 20, "how many of them are drawn"),
+        ("--min-score", float, 0.0, "least probability of a box, 0 to 1"),
+    ):
+        add(name, type=kind, default=default, help=f"{text} (default: {default})")
+    add(
+        "--side",
+        type=int,
+        help="pixels that the shorter side is resized to (default: as in training)",
+    )
+    add("--max-pixels", type=int, metavar="N", help="allow larger photographs")
+    _device_option(parser)
+
+
+def _anchors_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data",
+        nargs="?",
+        metavar="FOLDER",
+        help="folder of annotated photographs (default: synthetic scenes)",
+    )
+    parser.add_argument(
+        "--split", default="train", help="split to look at (default: %(default)s)"
+    )
+    _out_option(parser, "runs/anchors", "folder for the picture")
+    add_settings(parser, DataConfig, ("side", "on_bad_box", *READING))
+    add_settings(parser, NetworkConfig, ("backbone", "fpn", "sizes", "shapes"))
+
+
+def _check_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="Pascal VOC, COCO or YOLO")
+    add(
+        "--splits",
+        nargs="+",
+        help="splits to look at (default: train, val and test, where they are)",
+    )
+    add("--classes", nargs="+", help="the names that objects may have (default: any)")
+    add("--quick", action="store_true", help="of pictures read only the size")
+    add("--all", action="store_true", help="list each of many problems of one kind")
+    add_settings(parser, DataConfig, READING)
+
+
+def _out_option(parser: Any, default: str, text: str) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path(default), help=f"{text} (default: {default})"
+    )
+
+
+def _device_option(parser: Any) -> None:
+    parser.add_argument(
+        "--device",
+        help="cpu, cuda or mps (default: that of the run, or cuda if there is one)",
+    )

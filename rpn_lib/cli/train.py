@@ -1,0 +1,296 @@
+"""`rpn train`: train, measure, and leave everything in a folder."""
+
+import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rpn_lib.cli.console import log
+from rpn_lib.cli.device import usable_device
+from rpn_lib.cli.images import Images, open_images
+from rpn_lib.cli.objects import choose_anchors, coverage_line
+from rpn_lib.cli.run_folder import (
+    Metrics,
+    draw_proposals,
+    prepare_folder,
+    refuse_to_replace,
+    write_json,
+    write_settings,
+)
+from rpn_lib.cli.settings import Settings, given_settings, read_settings, resumed
+from rpn_lib.errors import SettingError
+from rpn_lib.models import build_rpn
+from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.training import processes
+from rpn_lib.training.checkpoint import Checkpoints, save_network
+from rpn_lib.training.loop import train
+from rpn_lib.training.measure import Measured, measure
+
+MIN_STEPS = 300  # of a run whose epochs are not given
+
+
+MIN_EPOCHS = 12
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train as the options say.
+
+    Args:
+        options: of the command line.
+
+    Returns:
+        the exit code.
+    """
+    given = given_settings(vars(options))
+    out: Path = options.out
+    choose_epochs = False
+    if options.resume:
+        if options.overwrite or options.settings is not None:
+            other = "--overwrite" if options.overwrite else "--settings"
+            raise SettingError(
+                f"--resume and {other} contradict each other: a run that is continued "
+                "keeps what it has and its settings. Leave one of them out."
+            )
+        settings = resumed(read_settings(out / "settings.json"), given, out)
+    elif options.settings is not None:
+        before = read_settings(options.settings)
+        settings = before.changed(given)
+        if settings.network.anchors != before.network.anchors:
+            log.info("the anchors of the file are fitted anew to the other settings")
+    else:
+        settings = Settings.of(given)
+        choose_epochs = "epochs" not in given
+    run_training(settings, out, options.resume, options.overwrite, choose_epochs)
+    return 0
+
+
+def run_training(
+    settings: Settings,
+    out: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    choose_epochs: bool = False,
+) -> Measured:
+    """Train, measure, and leave everything in a folder.
+
+    Args:
+        settings: those that are `None` are chosen here, and written with the others to
+            `settings.json`.
+        out: the folder.
+        resume: continue from the last checkpoint.
+        overwrite: replace a run that is there already; if neither, it is refused.
+        choose_epochs: as many as 300 steps take, and 12 or more.
+
+    Returns:
+        what the trained network achieves on the validation images.
+
+    Raises:
+        RPNError, OSError: what a user can put right.
+    """
+    _check_network(settings)
+    processes.keep_memory()
+    settings = replace(settings, device=usable_device(settings.device))
+    assert settings.device is not None
+    checkpoints = prepare_folder(out)
+    with processes.processes(settings.device) as device:
+        if not resume and not overwrite:
+            refuse_to_replace(out, checkpoints)
+        processes.wait_for_all()
+        images = open_images(settings.data)
+        torch.manual_seed(settings.training.seed)
+        settings = _settled(settings, images, choose_epochs)
+        rpn = build_rpn(**settings.network.arguments()).to(device)
+        if processes.rank() == 0:
+            if not resume:  # not before the data are known to be good
+                for path in [*checkpoints.paths(), out / "results.json"]:
+                    path.unlink(missing_ok=True)
+            write_settings(out, settings)
+        side = images.objects.side
+        log.info(
+            f"{images.length:,} images to train on"
+            + (f", shorter side {side} pixels" if side else "")
+        )
+        log.info(coverage_line(rpn.anchors, images.objects))
+        result = _learn(rpn, images, settings, out, checkpoints if resume else None)
+        processes.wait_for_all()
+        return result
+
+
+def _check_network(settings: Settings) -> None:
+    """Find what cannot work before the data are read."""
+    config = replace(settings.network, pretrained=False)
+    if settings.network.pretrained and config.backbone == "small":
+        config = settings.network  # which is refused
+    levels = 5 if config.fpn else 1
+    if config.sizes is None and config.anchors is None:
+        config = replace(config, sizes=(32.0,) * levels)
+    build_rpn(**config.arguments())
+
+
+def _settled(settings: Settings, images: Images, choose_epochs: bool) -> Settings:
+    """The settings, with what depends on the images chosen."""
+    training = settings.training
+    if choose_epochs:
+        steps = max(images.length // training.batch_size, 1)
+        epochs = max(MIN_EPOCHS, math.ceil(MIN_STEPS / steps))
+        training = replace(training, epochs=epochs)
+    return replace(
+        settings,
+        data=replace(settings.data, side=images.objects.side),
+        network=choose_anchors(settings.network, images.objects),
+        training=training,
+    )
+
+
+def _learn(
+    rpn: RegionProposalNetwork,
+    images: Images,
+    settings: Settings,
+    out: Path,
+    continued: Checkpoints | None,
+) -> Measured:
+    """Train, measure, and write the results."""
+    about = _about(settings, images)
+    with _Report(rpn, images, settings, out, _start(continued, settings, images)) as to:
+        train(
+            rpn,
+            images.train_set,
+            settings.training,
+            checkpoints=Checkpoints(out / "checkpoints"),
+            resume=continued is not None,
+            about=about,
+            progress=True,
+            after_step=to.after_step,
+            after_epoch=to.after_epoch,
+        )
+        result = to.measure(settings.training.epochs)
+    if processes.rank() == 0:
+        save_network(out / "checkpoint.pt", rpn, about)
+        draw_proposals(out / "proposals.png", images.val_set, result)
+        write_json(
+            out / "results.json",
+            {**result.numbers(), "images": len(result.gt_boxes), **to.timing()},
+        )
+    if to.steps:
+        log.info(to.time_line())
+    log.info(result.summary())
+    log.info(f"wrote {out / 'checkpoint.pt'} and {out / 'proposals.png'}")
+    return result
+
+
+def _about(settings: Settings, images: Images) -> dict[str, Any]:
+    """What a checkpoint says of its network and its data."""
+    data = settings.data
+    return {
+        "settings": settings.network.arguments(),
+        "data": {
+            "data": data.data,
+            "side": data.side,
+            "val_split": data.val_split,
+            "on_bad_box": data.on_bad_box,
+            **data.reading(),
+            "classes": list(images.classes),
+        },
+    }
+
+
+def _start(continued: Checkpoints | None, settings: Settings, images: Images) -> int:
+    """The step after which a run is continued; 0 for a new one."""
+    if continued is None:
+        return 0
+    latest = continued.latest()
+    for line in continued.skipped:
+        log.info(f"passed over: {line}")
+    start = 0 if latest is None else len(latest[1]["history"])
+    training = settings.training
+    total = training.epochs * (images.length // training.batch_size)
+    log.info(f"continues after step {start} of {total}")
+    processes.wait_for_all()
+    return start
+
+
+class _Report:
+    """What is said and noted while a run goes on."""
+
+    def __init__(
+        self,
+        rpn: RegionProposalNetwork,
+        images: Images,
+        settings: Settings,
+        out: Path,
+        start: int,
+    ) -> None:
+        self.rpn, self.images, self.training = rpn, images, settings.training
+        self.per_epoch = images.length // self.training.batch_size
+        self.metrics = Metrics(out, start) if processes.rank() == 0 else None
+        self.seconds = self.waiting = 0.0
+        self.steps = 0
+
+    def __enter__(self) -> "_Report":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.metrics is not None:
+            self.metrics.close()
+
+    def after_step(self, row: Mapping[str, float]) -> None:
+        self.seconds += row["seconds"]
+        self.waiting += row["waiting"]
+        self.steps += 1
+        if self.metrics is not None:
+            self.metrics.add(dict(row))
+
+    def after_epoch(self, epoch: int, losses: Mapping[str, float]) -> None:
+        text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        done, epochs = epoch + 1, self.training.epochs
+        every = self.training.eval_every or max(1, epochs // 4)
+        if done % every == 0 and done < epochs:
+            result = self.measure(done)
+            values = (f"{name} {value:.4f}" for name, value in result.losses.items())
+            average = result.evaluation.recall(100).average
+            text += f"; validation: {', '.join(values)}, AR@100 {average:.3f}"
+        log.info(f"epoch {done} of {epochs}: {text}")
+
+    def measure(self, done: int) -> Measured:
+        """Look at the validation images after so many epochs."""
+        result = measure(self.rpn, self.images.val_set, workers=self.training.workers)
+        if self.metrics is not None:
+            at = result.evaluation.recall(100)
+            losses = {f"val_{name}": value for name, value in result.losses.items()}
+            place = {"step": done * self.per_epoch, "epoch": done - 1}
+            found = {"recall": at.at(0.5), "AR@100": at.average}
+            self.metrics.add({**place, **losses, **found})
+        return result
+
+    def timing(self) -> dict[str, float]:
+        """Seconds of a step, and the shares of waiting and of communication."""
+        if not self.steps:
+            return {}
+        values = {
+            "seconds a step": self.seconds / self.steps,
+            "waiting for data": self.waiting / self.seconds,
+            "processes": float(processes.world_size()),
+        }
+        if processes.world_size() > 1:
+            values["communication"] = processes.SPENT["seconds"] / self.seconds
+        return {name: round(value, 5) for name, value in values.items()}
+
+    def time_line(self) -> str:
+        """A sentence on where the time went."""
+        values = self.timing()
+        text = (
+            f"{self.steps} steps in {self.seconds:.1f} s, "
+            f"{values['seconds a step']:.3f} s each; waiting for data "
+            f"{values['waiting for data']:.1%}"
+        )
+        if "communication" in values:
+            each = values["communication"] * values["seconds a step"]
+            text += (
+                f"; communication of {processes.world_size()} processes {each:.4f} s a "
+                f"step, {values['communication']:.1%}, partly beside the computation"
+            )
+        return text
