@@ -491,8 +491,8 @@ function rpnGraph() {
 
     // The tensors named in `wanted`, from those in `given`: inputs of the graph, or what
     // an earlier run gave. Only the nodes that they need are executed, and what no later
-    // node needs is let go. `progress` hears which share of the weights has been used.
-    return (given, wanted, progress = () => {}) => {
+    // node needs is let go. `progress` hears which share of the convolutions is done.
+    function run(given, wanted, progress = () => {}) {
       const values = new Map([...known, ...Object.entries(given)]);
       const needed = new Set(wanted.filter((name) => !values.has(name)));
       const plan = [];
@@ -501,8 +501,7 @@ function rpnGraph() {
         plan.unshift(node);
         for (const name of node[1]) if (name && !values.has(name)) needed.add(name);
       }
-      const last = new Map();
-      plan.forEach(([, inputs], i) => { for (const name of inputs) last.set(name, i); });
+      const last = new Map(plan.flatMap(([, inputs], i) => inputs.map((name) => [name, i])));
       const heavy = plan.filter(([operator]) => operator === 'Conv').length;
       let done = 0;
       plan.forEach(([operator, inputs, outputs, attributes], i) => {
@@ -518,7 +517,21 @@ function rpnGraph() {
         if (operator === 'Conv') progress(++done / heavy);
       });
       return Object.fromEntries(wanted.map((name) => [name, values.get(name)]));
-    };
+    }
+
+    // What has to be given, besides the input `changed`, to compute all that hangs on it.
+    function besides(changed) {
+      const moved = new Set([changed]);
+      const others = new Set();
+      for (const [, inputs, outputs] of nodes) {
+        if (!inputs.some((name) => moved.has(name))) continue;
+        for (const name of outputs) moved.add(name);
+        for (const name of inputs) if (name && !known.has(name)) others.add(name);
+      }
+      return [...others].filter((name) => !moved.has(name));
+    }
+
+    return { run, besides };
   }
 
   return { load, operators: OPERATORS };
