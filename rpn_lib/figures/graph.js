@@ -98,7 +98,7 @@ function rpnGraph() {
     const out = fill(x.type, keepdims ? shape : shape.filter((_, i) => !is(i)));
     outer.forEach((at, n) => {
       let value = start;
-      for (const further of inner) value = f(value, x.data[at + further]);
+      for (let i = 0; i < inner.length; i++) value = f(value, x.data[at + inner[i]]);
       out.data[n] = finish(value, inner.length);
     });
     return out;
@@ -119,6 +119,38 @@ function rpnGraph() {
     return { step, pads, dilations, sides };
   }
 
+  // The products of a patch with up to four filters, four at a time: nearly all of the time
+  // of a network is spent here.
+  function dots(patch, w, start, some, sums) {
+    const taps = patch.length;
+    if (some < 4) {
+      for (let s = 0; s < some; s++) {
+        let sum = 0;
+        for (let k = 0; k < taps; k++) sum += patch[k] * w[start + s * taps + k];
+        sums[s] = sum;
+      }
+      return;
+    }
+    const b = start + taps;
+    const c = b + taps;
+    const d = c + taps;
+    let sumA = 0;
+    let sumB = 0;
+    let sumC = 0;
+    let sumD = 0;
+    for (let k = 0; k < taps; k++) {
+      const value = patch[k];
+      sumA += value * w[start + k];
+      sumB += value * w[b + k];
+      sumC += value * w[c + k];
+      sumD += value * w[d + k];
+    }
+    sums[0] = sumA;
+    sums[1] = sumB;
+    sums[2] = sumC;
+    sums[3] = sumD;
+  }
+
   function Conv([x, weight, bias], attributes) {
     const [batch, channels, height, width] = x.shape;
     const [filters, depth, high, wide] = weight.shape;
@@ -129,6 +161,7 @@ function rpnGraph() {
     const taps = depth * high * wide;
     const w = Float64Array.from(weight.data);
     const patch = new Float64Array(taps); // what the window lies on
+    const sums = new Float64Array(4);
     const out = fill('float', [batch, filters, rows, columns]);
     for (let block = 0; block < batch * group; block++) {
       const image = Math.floor(block / group);
@@ -145,30 +178,13 @@ function rpnGraph() {
             patch[t++] = inside ? x.data[line + column] : 0;
           }
         }
-        for (let f = part * each; f < (part + 1) * each; f += 4) { // four at a time: quicker
-          const a = f * taps;
-          const [b, e, g] = [a + taps, a + 2 * taps, a + 3 * taps];
-          let [sumA, sumB, sumC, sumD] = [0, 0, 0, 0];
-          const some = Math.min(4, (part + 1) * each - f);
-          if (some === 4) {
-            for (let k = 0; k < taps; k++) {
-              const value = patch[k];
-              sumA += value * w[a + k];
-              sumB += value * w[b + k];
-              sumC += value * w[e + k];
-              sumD += value * w[g + k];
-            }
-          } else {
-            for (let k = 0; k < taps; k++) {
-              sumA += patch[k] * w[a + k];
-              if (some > 1) sumB += patch[k] * w[b + k];
-              if (some > 2) sumC += patch[k] * w[e + k];
-            }
-          }
-          const sums = [sumA, sumB, sumC, sumD];
+        for (let f = 0; f < each; f += 4) {
+          const some = Math.min(4, each - f);
+          dots(patch, w, (part * each + f) * taps, some, sums);
           for (let s = 0; s < some; s++) {
-            const at = ((image * filters + f + s) * rows + r) * columns + c;
-            out.data[at] = sums[s] + (bias ? bias.data[f + s] : 0);
+            const filter = part * each + f + s;
+            const at = ((image * filters + filter) * rows + r) * columns + c;
+            out.data[at] = sums[s] + (bias ? bias.data[filter] : 0);
           }
         }
       }

@@ -8,10 +8,10 @@
   const STEPS = ['Picture', 'Features', 'Scores', 'Anchors', 'Deltas', 'Clipping', 'NMS', 'Proposals'];
   const [PICTURE, FEATURES, SCORES, ANCHORS, DELTAS, CLIPPING, NMS, PROPOSALS] = STEPS.keys();
   const STYLES = { // name, colour, width, dashes
-    anchor: ['anchor', '#0072b2', 1.6, '5 3'],
+    anchor: ['anchor', '#0072b2', 2, '8 3'],
     box: ['box', '#c24e00', 2, 'none'],
-    gone: ['suppressed', '#555', 1.3, '2 3'],
-    outside: ['before clipping', '#0072b2', 1.4, '5 3'],
+    gone: ['suppressed', '#444', 1.5, '3 3'],
+    outside: ['before clipping', '#0072b2', 2, '8 3'],
     picked: ['chosen', '#000', 3.5, 'none'],
     related: ['suppressed by the chosen box, or its suppressor', '#8b1a8b', 2.5, '7 3'],
     cell: ['cell', '#000', 1.5, 'none']
@@ -497,6 +497,10 @@
       this.cell = null;
       this.picked = null;
       this.photo = note;
+      if (!keep) {
+        this.fresh = false; // the boxes are those of the picture before
+        this.tell('');
+      }
       this.show(canvas);
       await this.run();
     }
@@ -634,6 +638,7 @@
           return;
         }
         this.stages = new Stages(result, this.network.settings, canvas.width, canvas.height);
+        this.fresh = true;
         if (this.picked >= this.stages.count) this.picked = null;
         this.update();
         this.tell(this.summary());
@@ -730,8 +735,15 @@
       const { stages, step } = this;
       const first = Array.from({ length: Math.min(this.many, stages.count) }, (_, k) => k);
       if (step === PROPOSALS) return stages.kept.filter((k) => stages.result.scores.data[k] >= this.least);
+      const all = Array.from({ length: stages.count }, (_, k) => k);
+      if (step === CLIPPING) return all.filter((k) => this.isCut(k)).slice(0, this.many);
       if (step === NMS) return first.filter((k) => stages.result.usable.data[k]);
       return step < ANCHORS ? [] : first;
+    }
+
+    isCut(k) { // by the border of the picture
+      const { decoded, clipped } = this.stages.candidate(k);
+      return decoded.some((value, i) => value !== clipped[i]);
     }
 
     boxOf(k) {
@@ -788,8 +800,7 @@
           + 'Nothing leaves this page. Then walk through the steps above.';
       }
       const { stride, rows, columns, channels } = stages.levels[this.map?.[0] ?? 0];
-      const outside = Array.from({ length: stages.count }, (_, k) => stages.candidate(k))
-        .filter(({ decoded, clipped }) => decoded.some((value, i) => value !== clipped[i])).length;
+      const outside = Array.from({ length: stages.count }, (_, k) => k).filter((k) => this.isCut(k));
       return [
         `The picture as the network gets it: ${canvas.width} × ${canvas.height} pixels, three numbers from 0 to 1 each.`
           + (this.photo ? ` (${this.photo}, by the browser; the library's resizing differs a little.)` : '')
@@ -799,7 +810,7 @@
         `For each of ${stages.shapes} anchor shapes at every cell, a score: how probably is this an object? One map for each shape; choose one to lay it over the picture.`,
         `The best of ${stages.result.logits.data.length.toLocaleString('en')} anchors, by score. They are fixed shapes on a grid; none fits exactly.`,
         'Four deltas for each anchor move and stretch it onto the object. Drag the slider, or choose a box to see its formulas.',
-        `Boxes that reach outside the picture are cut at its border: ${outside} of ${stages.count}.`,
+        `Boxes that reach outside the picture are cut at its border: ${outside.length} of ${stages.count} candidates.`,
         'Many boxes lie on the same object. Non-maximum suppression (NMS) takes the best box, drops those that overlap it by more than the threshold, and goes on. Choose a box to see whom it suppresses, or who suppresses it.',
         'What is left are the proposals: boxes that may hold an object, whatever it is. A detector would now look into each.'
       ][this.step];
@@ -817,6 +828,10 @@
       this.buttons.forEach((node, i) => {
         if (i === this.step) node.setAttribute('aria-current', 'step');
         else node.removeAttribute('aria-current');
+        if (i === this.step) { // into sight, where the strip is wider than the screen
+          const strip = node.parentNode.parentNode;
+          strip.scrollLeft = node.parentNode.offsetLeft - strip.offsetLeft - strip.clientWidth / 3;
+        }
         node.disabled = !this.stages && i !== this.step;
       });
       this.stage.classList.toggle('moving', Boolean(this.editing));
@@ -932,7 +947,7 @@
       const [name, stroke, width, dashes] = STYLES[kind];
       const [x1, y1, x2, y2] = box;
       const d = `M${x1},${y1}H${x2}V${y2}H${x1}Z`;
-      add(group, 'path', { d, class: 'shape', stroke: '#fff', 'stroke-opacity': 0.75, 'stroke-width': width + 2 });
+      add(group, 'path', { d, class: 'shape', stroke: '#fff', 'stroke-opacity': 0.6, 'stroke-width': width + 1.6 });
       add(group, 'path', { d, class: 'shape', stroke, 'stroke-width': width, 'stroke-dasharray': dashes });
       this.shown.add(name && kind);
     }
@@ -945,7 +960,7 @@
       svg.textContent = '';
       this.shown = new Set();
       add(svg, 'image', { href: this.address, width, height });
-      if (stages && stages.width === width && stages.height === height) {
+      if (this.fresh && stages.width === width && stages.height === height) {
         if (step <= SCORES) this.drawGrid();
         const drawn = this.drawn();
         // The best last, so that they lie on top.
@@ -967,10 +982,7 @@
       if (step === ANCHORS || (step === DELTAS && this.way < 0.5)) this.frame(svg, this.boxOf(k), 'anchor');
       else if (step === NMS && !stages.result.kept.data[k]) this.frame(svg, this.boxOf(k), 'gone');
       else {
-        const { decoded, clipped } = stages.candidate(k);
-        if (step === CLIPPING && decoded.some((value, i) => value !== clipped[i])) {
-          this.frame(svg, decoded, 'outside');
-        }
+        if (step === CLIPPING) this.frame(svg, stages.candidate(k).decoded, 'outside');
         this.frame(svg, this.boxOf(k), 'box');
       }
     }

@@ -124,7 +124,8 @@ def network_script(
         pre_nms_top_k: candidates of each level.
 
     Returns:
-        JavaScript that sets `globalThis.rpnNetwork`.
+        JavaScript that defines `rpnGraph`, which executes graphs, and
+        `globalThis.rpnNetwork`.
 
     Raises:
         UnknownOperator: one that graph.js cannot execute.
@@ -156,17 +157,14 @@ def network_script(
         "pictures": list(pictures),
         "bytes": base64.b64encode(packed).decode(),
     }
-    return f"globalThis.rpnNetwork = {json.dumps(network, separators=(',', ':'))};\n"
+    script = json.dumps(network, separators=(",", ":"))
+    return f"{_source('graph.js')}globalThis.rpnNetwork = {script};\n"
 
 
 def page_script() -> str:
-    """The script of the page: the machine, the element `<rpn-live>` and its style."""
-    folder = files("rpn_lib.figures")
-    graph, live, style = (
-        folder.joinpath(name).read_text("utf-8")
-        for name in ("graph.js", "live.js", "live.css")
-    )
-    return f"globalThis.rpnLiveStyle = {json.dumps(style)};\n{graph}{live}"
+    """The script of the page: the element `<rpn-live>` and its style."""
+    style = json.dumps(_source("live.css"))
+    return f"globalThis.rpnLiveStyle = {style};\n{_source('live.js')}"
 
 
 def operators() -> set[str]:
@@ -199,7 +197,7 @@ def picture_address(image: Tensor) -> str:
     """A picture `(3, H, W)`, uint8, as a `data:` address (JPEG)."""
     file = io.BytesIO()
     pixels = image.permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(file, "JPEG", quality=85)
+    Image.fromarray(pixels).save(file, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -246,8 +244,15 @@ def write_page(
     }
     page = files("rpn_lib.figures").joinpath("live.html").read_text("utf-8")
     for name, part in parts.items():
-        page = page.replace(f"<!-- {name} -->", part, 1)
+        page = page.replace(f"<!-- {name} -->", part)
     Path(path).write_text(page, encoding="utf-8")
+
+
+def _source(name: str) -> str:
+    """A script or style sheet without its indentation and its lines of comment."""
+    text = files("rpn_lib.figures").joinpath(name).read_text("utf-8")
+    lines = [line.strip() for line in text.splitlines()]
+    return "\n".join(x for x in lines if x and not x.startswith("//")) + "\n"
 
 
 def _refuse_unknown(model: Any) -> None:
