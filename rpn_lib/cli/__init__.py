@@ -1,4 +1,4 @@
-"""The command line: `rpn train | evaluate | propose | anchors | check`.
+"""The command line: `rpn train | evaluate | propose | export | anchors | check`.
 
 Also `python -m rpn_lib`. A mistake of the user's ends in one line and exit code 2;
 `rpn check` ends with 1 where it finds something, an interrupted run with 130.
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from rpn_lib import __version__
-from rpn_lib.cli import run_folder
+from rpn_lib.cli import export, run_folder
 from rpn_lib.coverage import coverage
 from rpn_lib.data.augment import CHOICES
 from rpn_lib.data.folder import check_folder, is_coco, open_folder
@@ -26,7 +26,7 @@ from rpn_lib.data.problems import report
 from rpn_lib.data.records import Record, Sample
 from rpn_lib.data.resize import Resize
 from rpn_lib.data.scenes import ShapesDataset
-from rpn_lib.errors import BoxError, DataError, Interrupted, TrainingError
+from rpn_lib.errors import DataError, Interrupted, RPNError
 from rpn_lib.models import BACKBONES, build_rpn, network_of
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         first = str(error).split(". ")[0]
         _tell(f"error: {first}. Give a smaller --batch-size or --side.")
         return MISTAKE
-    except (BoxError, DataError, TrainingError, OSError, ImportError) as error:
+    except (RPNError, OSError, ImportError) as error:
         _tell(f"error: {' '.join(str(error).split())}")
         return MISTAKE
 
@@ -442,6 +442,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--min-score", type=float, default=0.0, help="least probability, 0 to 1")
     add("--side", type=int, help="shorter side, pixels (default: as in training)")
     _device_option(propose)
+
+    page = command("export", export.run, export.TEXT)
+    _checkpoint_option(page)
+    export.add_options(page)
 
     anchors = command("anchors", _anchors, ANCHORS)
     anchors.add_argument(

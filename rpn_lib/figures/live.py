@@ -303,7 +303,7 @@ def _constant(tensor: Any, packed: bytearray) -> list[Any]:
         return [kind, list(numbers.shape), [n.item() for n in numbers.flat]]
     with np.errstate(over="ignore"):
         halves = numbers.astype("<f2")
-    exact = bool((halves.astype(np.float32) == numbers).all())
+    exact = bool(((halves.astype(np.float32) == numbers) & np.isfinite(numbers)).all())
     packed.extend(b"\0" * (-len(packed) % 4))
     start = len(packed)
     packed.extend((halves if exact else numbers.astype("<f4")).tobytes())
