@@ -1,8 +1,8 @@
 """The network in the page: `{rpn-live}` puts it there, the build makes its files.
 
 Its scripts and weights come from the library when the book is built: two files under
-`_static/live`. The page itself carries the first picture; the network, 1.7 MB, is loaded
-at the reader's click.
+`_static/live`. The page itself carries the first picture; the network, 1.7 MB, is
+loaded at the reader's click.
 """
 
 from pathlib import Path

@@ -563,6 +563,7 @@
       }
       this.cameraButton.textContent = 'Stop the camera';
       this.cameraButton.setAttribute('aria-pressed', true);
+      this.tell('The camera is on.');
       const { stream } = this;
       const video = document.createElement('video');
       Object.assign(video, { srcObject: stream, muted: true, playsInline: true });
@@ -641,7 +642,7 @@
         this.fresh = true;
         if (this.picked >= this.stages.count) this.picked = null;
         this.update();
-        this.tell(this.summary());
+        if (!this.stream) this.tell(this.summary()); // not several times a second
       } catch (error) {
         this.tell(`The network stopped: ${error.message}`, true);
       }

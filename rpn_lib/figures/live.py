@@ -189,7 +189,8 @@ def scene_pictures(length: int = 8, seed: int = 3) -> list[str]:
     'data:image/jpeg;base64,'
     """
     scenes = ShapesDataset(length=3 * length, seed=seed)
-    full = [image for image, target in scenes if len(target["boxes"]) >= 4]
+    samples = (scenes[i] for i in range(len(scenes)))
+    full = [image for image, target in samples if len(target["boxes"]) >= 4]
     return [picture_address(image) for image in full[:length]]
 
 
