@@ -315,6 +315,22 @@ function rpnGraph() {
     return out;
   }
 
+  function CumSum([x, axis], { exclusive = 0, reverse = 0 }) {
+    const at = from(axis.data[0], x.shape.length);
+    const [step, side] = [volume(x.shape.slice(at + 1)), x.shape[at]];
+    const out = fill(x.type, x.shape);
+    for (let line = 0; line < x.data.length / side; line++) {
+      const start = Math.floor(line / step) * step * side + (line % step);
+      let sum = 0;
+      for (let i = 0; i < side; i++) {
+        const n = start + (reverse ? side - 1 - i : i) * step;
+        out.data[n] = exclusive ? sum : sum + x.data[n];
+        sum += x.data[n];
+      }
+    }
+    return out;
+  }
+
   function Slice([x, starts, ends, axes, steps]) {
     const shape = x.shape.slice();
     const stride = strides(x.shape);
@@ -446,8 +462,8 @@ function rpnGraph() {
   }
 
   const OPERATORS = {
-    Conv, MaxPool, BatchNormalization, Resize, NonMaxSuppression, TopK, ArgMax, Slice, Concat,
-    Gather, GatherND, Reshape, Transpose, Unsqueeze, Squeeze, Expand, Where, Range, NonZero,
+    Conv, MaxPool, BatchNormalization, Resize, NonMaxSuppression, TopK, ArgMax, CumSum, Slice,
+    Concat, Gather, GatherND, Reshape, Transpose, Unsqueeze, Squeeze, Expand, Where, Range, NonZero,
     Cast, Shape,
     Add: pairs((x, y) => x + y),
     Sub: pairs((x, y) => x - y),
@@ -458,6 +474,7 @@ function rpnGraph() {
     And: pairs((x, y) => x && y),
     Equal: pairs((x, y) => x === y, 'bool'),
     Less: pairs((x, y) => x < y, 'bool'),
+    LessOrEqual: pairs((x, y) => x <= y, 'bool'),
     Greater: pairs((x, y) => x > y, 'bool'),
     GreaterOrEqual: pairs((x, y) => x >= y, 'bool'),
     Not: each((x) => !x),

@@ -188,7 +188,7 @@ def scene_pictures(length: int = 8, seed: int = 3) -> list[str]:
     >>> scene_pictures(1)[0][:23]
     'data:image/jpeg;base64,'
     """
-    scenes = ShapesDataset(length=3 * length, seed=seed)
+    scenes = ShapesDataset(length=20 + 3 * length, seed=seed)
     samples = (scenes[i] for i in range(len(scenes)))
     full = [image for image, target in samples if len(target["boxes"]) >= 4]
     return [picture_address(image) for image in full[:length]]

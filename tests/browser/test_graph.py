@@ -44,7 +44,7 @@ def elementwise(rng):
         for operator in ("Add", "Sub", "Mul", "Div", "Max", "Min"):
             yield operator, [x, y], {}
             yield operator, [*whole], {}
-        for operator in ("Equal", "Less", "Greater", "GreaterOrEqual"):
+        for operator in ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"):
             yield operator, [np.round(x), np.round(y)], {}
             yield operator, [*whole], {}
         yield "And", [x > 0, y > 0], {}
@@ -117,6 +117,10 @@ def reductions(rng):
         yield "ArgMax", [whole], {"axis": axis, "keepdims": 0}
         for largest in (0, 1):
             yield "TopK", [x, ints(2)], {"axis": axis, "largest": largest}
+    for axis in (0, -2):
+        for more in ({}, {"exclusive": 1}, {"reverse": 1}):
+            yield "CumSum", [whole, scalar(axis, np.int64)], more
+    yield "CumSum", [x, scalar(-1, np.int64)], {"exclusive": 1, "reverse": 1}
     yield "TopK", [np.round(floats(rng, 30) / 3), ints(17)], {"axis": -1}
 
 
@@ -284,6 +288,8 @@ FAULTS = [
     ("kept.length >= limit", "kept.length > limit"),
     ("sign * (value(n) - value(m)) || m - n", "sign * (value(n) - value(m)) || n - m"),
     ("largest ? 1 : -1", "largest ? 1 : 1"),
+    ("x <= y", "x < y"),
+    ("exclusive ? sum :", "exclusive ? x.data[n] :"),
     ("value > most ||", "value >= most ||"),
     ("axis < 0 ? axis + rank : axis", "axis < 0 ? axis + rank - 1 : axis"),
     ("i < missing || tensor.shape", "i <= missing || tensor.shape"),
