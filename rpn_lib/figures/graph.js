@@ -543,7 +543,7 @@ function rpnGraph() {
           return values.get(name);
         });
         const result = [OPERATORS[operator](tensors, attributes)].flat();
-        outputs.forEach((name, n) => values.set(name, result[n]));
+        for (const [n, name] of outputs.entries()) values.set(name, result[n]);
         for (const name of inputs) {
           if (last.get(name) === i && !wanted.includes(name)) values.delete(name);
         }

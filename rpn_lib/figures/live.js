@@ -576,7 +576,7 @@
     }
 
     stopCamera() {
-      this.stream?.getTracks().forEach((track) => track.stop());
+      for (const track of this.stream?.getTracks() ?? []) track.stop();
       this.stream = null;
       this.cameraButton.textContent = 'Camera';
       this.cameraButton.removeAttribute('aria-pressed');
@@ -967,7 +967,8 @@
         // The best last, so that they lie on top.
         for (const k of drawn.slice().reverse()) this.drawBox(k);
         if (this.picked !== null) this.drawPicked();
-        if (this.editing) stages.kept.slice(0, 5).forEach((k) => this.frame(svg, stages.candidate(k).clipped, 'box'));
+        const best = this.editing ? stages.kept.slice(0, 5) : [];
+        for (const k of best) this.frame(svg, stages.candidate(k).clipped, 'box');
       }
       const shape = this.editing && this.drawing.shapes[this.drawing.chosen];
       if (shape) {
