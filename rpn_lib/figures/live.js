@@ -563,8 +563,8 @@
       }
       this.cameraButton.textContent = 'Stop the camera';
       this.cameraButton.setAttribute('aria-pressed', true);
-      this.tell('The camera is on.');
       const { stream } = this;
+      if (await this.ready()) this.tell('The camera is on.');
       const video = document.createElement('video');
       Object.assign(video, { srcObject: stream, muted: true, playsInline: true });
       await video.play();
