@@ -23,6 +23,7 @@ from rpn_lib.data.folder import open_folder
 from rpn_lib.data.images import image_size
 from rpn_lib.data.records import Record
 from rpn_lib.data.resize import Resize
+from rpn_lib.errors import TrainingError
 from rpn_lib.models import build_rpn, network_of
 from rpn_lib.training.checkpoint import load_checkpoint, read_state
 from rpn_lib.training.measure import propose_in
@@ -320,6 +321,91 @@ def test_sizes_and_classes_of_another_data_set_need_no_setting(tmp_path):
     assert objects.choose_side([middle]) == 480  # 40 pixels become 16
 
 
+def test_help_needs_no_torch():
+    code = """
+import sys
+from rpn_lib.cli import main
+for arguments in ([], *[[name] for name in sys.argv[1:]]):
+    try:
+        main([*arguments, "--help"])
+    except SystemExit as stop:
+        assert stop.code == 0
+assert not {"torch", "numpy", "tqdm", "matplotlib"} & set(sys.modules)
+"""
+    command = [sys.executable, "-c", code, *COMMANDS]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_results_are_strict_json(run):
+    def refuse(name):
+        raise AssertionError(name)
+
+    text = (run / "results.json").read_text()
+    results = json.loads(text, parse_constant=refuse)
+    assert results["AR@100 large"] is None  # there is no large object
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--epochs", "50"], "--epochs 50 contradicts the run in"),
+        (["--lr", "0.0001"], "which has --lr 0.002. Leave it out"),
+        (["--data", "other"], "--data other contradicts"),
+        (["--settings", "a.json"], "--resume and --settings contradict each other"),
+        (["--overwrite"], "--resume and --overwrite contradict each other"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(run, more, message, capsys):
+    before = (run / "settings.json").read_bytes()
+    assert main(["train", "--resume", "--out", str(run), *more]) == 2
+    assert message in capsys.readouterr().err
+    assert (run / "settings.json").read_bytes() == before
+
+
+def test_settings_of_a_file_give_way_to_those_of_the_command(run, tmp_path):
+    out = tmp_path / "again"
+    arguments = ["--settings", str(run / "settings.json"), "--epochs", "1"]
+    assert main(["train", *arguments, "--out", str(out)]) == 0
+    before, after = (
+        json.loads((folder / "settings.json").read_text())["settings"]
+        for folder in (run, out)
+    )
+    assert after == {**before, "epochs": 1}
+    assert len((out / "metrics.csv").read_text().splitlines()) == 1 + 3 + 1
+
+
+def test_objects_too_small_to_learn_are_counted_or_refused(tmp_path, capsys):
+    data = write_folder(tmp_path / "data")
+    names = (data / "ImageSets/Main/train.txt").read_text().split()
+    small = ("ellipse", 10, 10, 11, 11)  # 2 pixels, 1 after resizing to a side of 32
+    annotate(data, names[0], [small, ("ellipse", 10, 10, 40, 40)], width=96, height=64)
+    out = tmp_path / "out"
+    assert train(data, out, "--side", 32, "--epochs", 1, "--sizes", 16) == 0
+    assert "note: 1 of" in (text := capsys.readouterr().out)
+    assert "and not learnt; with --side 64 all are large enough." in text
+    for name in names:
+        annotate(data, name, [small], width=96, height=64)
+    assert train(data, out, "--side", 32, "--sizes", 16, "--overwrite") == 2
+    assert f"each of the {len(names)} objects is less than" in capsys.readouterr().err
+    for name in names:
+        annotate(data, name, [], width=96, height=64)
+    assert train(data, out, "--sizes", 16, "--overwrite") == 2
+    assert f"none of the {len(names)} images has an object" in capsys.readouterr().err
+
+
+def test_a_network_of_the_first_format_still_loads(tmp_path):
+    """As version 2325f46 wrote it: without a number of the format."""
+    network = {"backbone": "small", "fpn": False, "shapes": [[10.0, 20.0]]}
+    state = {"settings": network, "model": build_rpn(**network).state_dict()}
+    data = {"data": None, "side": None, "val_split": "val", "classes": []}
+    torch.save({**state, "data": data}, tmp_path / "old.pt")
+    assert load_checkpoint(tmp_path / "old.pt").anchors.num_anchors == [1]
+    torch.save({**state, "format": 99}, tmp_path / "new.pt")
+    with pytest.raises(TrainingError, match="has format 99"):
+        load_checkpoint(tmp_path / "new.pt")
+
+
 # evaluate
 
 
@@ -420,7 +506,7 @@ def test_propose_in_a_folder_leaves_out_what_it_cannot_read(run, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["propose", "nowhere.jpg"], "is missing; train first, or name another."),
+        (["propose", "nowhere.jpg", "--checkpoint", "a.pt"], "a.pt is missing; train"),
         (["evaluate", "--checkpoint", "nowhere.pt"], "nowhere.pt is missing; train"),
         (["anchors", "nowhere"], "nowhere is no folder."),
         (["check", "nowhere"], "nowhere is no folder."),
@@ -444,6 +530,40 @@ def test_proposals_of_the_network_are_scaled_back():
     assert torch.equal(plain, same)
     half, _ = propose_in(rpn, image, side=64)
     assert half[:, 2].max() > 100
+
+
+def test_propose_uses_the_network_that_comes_along_and_passes_over_its_own_pictures(
+    data, tmp_path, capsys, monkeypatch
+):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    with Image.open(data / "JPEGImages/scene_15.png") as image:
+        image.save(photos / "a.jpg")
+    monkeypatch.chdir(photos)
+    for passed_over in (False, True):
+        assert main(["propose", "."]) == 0
+        text = capsys.readouterr()
+        assert "there is no runs/rpn/checkpoint.pt" in text.err
+        assert (
+            "passed over: 1 picture that rpn has written" in text.out
+        ) is passed_over
+    names = sorted(path.name for path in (photos / "proposals").rglob("*.*"))
+    assert names == ["a.jpg.json", "a.jpg.proposals.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="NOT RUN: names are bytes on POSIX")
+def test_a_file_name_that_cannot_be_shown(run, tmp_path):
+    photo = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(photo, "wb") as file:
+        Image.new("RGB", (96, 64)).save(file, "PNG")
+    arguments = ["propose", os.fsencode(photo), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "rpn_lib", *arguments],
+        capture_output=True,
+        env=environment(PYTHONIOENCODING="utf-8:strict"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"caf\\udce9.png" in done.stdout
 
 
 # anchors, check
@@ -478,9 +598,9 @@ def test_check_lists_everything_and_says_so_by_its_exit_code(tmp_path, capsys):
 FAULTS = """
 import resource, sys
 import torch
-from rpn_lib.training.processes import keep_memory
+from rpn_lib.cli.train import processes  # with all that `rpn train` imports
 if sys.argv[1] == "keep":
-    keep_memory()
+    processes.keep_memory()
 def step():
     parts = [torch.ones(5_000_000) for _ in range(4)]  # 20 MB each
 for _ in range(3):

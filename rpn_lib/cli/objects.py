@@ -191,9 +191,9 @@ def note_on_small(objects: Objects, split: str, use: str) -> str | None:
         split: its name.
         use: what becomes of them: `"not learnt"`.
 
-    >>> note_on_small(Objects([torch.ones(3, 4)], [], [], 240, 2, 480), "train", "lost")
-    'note: 2 of 5 objects in train are less than 2 pixels wide or high after resizing
-    to a shorter side of 240, and lost; with --side 480 all are large enough.'
+    >>> found = Objects([torch.ones(3, 4)], [], [], 240, 2, 480)
+    >>> note_on_small(found, "train", "not learnt")[:52]
+    'note: 2 of 5 objects in train are less than 2 pixels'
     """
     if not objects.small:
         return None
