@@ -14,7 +14,7 @@ ifeq ($(origin TORCH_INDEX),undefined)
 TORCH_INDEX := $(shell sed -n 2p .venv/made-for 2>/dev/null)
 endif
 
-BIN := $(or $(VENV),.venv)/bin
+BIN := $(or $(VENV),.venv)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PY  := $(BIN)/python
 
 unexport MPLBACKEND   # a backend set by the user would keep the figures out of the notebooks
@@ -23,13 +23,15 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 
 # ---- Tasks -----------------------------------------------------------------------------------------
 
-.PHONY: help setup book serve lab notebooks test lint format bench lock clean distclean
+.PHONY: help setup book serve lab notebooks test portable lint format bench lock clean distclean
+.PHONY: set-repository check-repository dist release-notes check-release release test-library newest links audit
+.PHONY: report-failure check-chapter
 
 help: ## list the tasks and the variables
 	@echo "Usage: make TASK [VARIABLE=value ...]"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' $(firstword $(MAKEFILE_LIST)) \
-	  | while read -r task text; do printf '  %-10s %s\n' "$$task" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /  \1 /p' $(firstword $(MAKEFILE_LIST)) \
+	  | while read -r task text; do printf '  %-17s %s\n' "$$task" "$$text"; done
 	@echo
 	@echo "Variables:"
 	@echo "  PYTHON       the interpreter that .venv is made with (default: the first that is 3.10 or newer"
@@ -40,6 +42,8 @@ help: ## list the tasks and the variables
 	@echo "  VENV         an environment of your own to use in place of .venv; nothing is installed into it"
 	@echo "  PORT         where 'make serve' listens (default 8000)"
 	@echo "  JOBS         how many tests run side by side (default 2)"
+	@echo "  PORTABLE     what 'make portable' is to run, in place of all three processors: for example"
+	@echo "               PORTABLE='--processor sse41 notebooks'"
 	@echo "  UPGRADE      'make lock UPGRADE=1' moves every package to its newest version"
 
 setup: $(if $(VENV),check-venv,make-venv) ## make .venv and install everything into it (each task does this first)
@@ -64,12 +68,15 @@ lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter-lab notebooks
 
 notebooks: setup ## run again, and save, the notebooks whose code or library changed
-	OMP_NUM_THREADS=1 $(PY) tests/notebook_tools.py execute
+	$(PY) tools/notebooks.py
 
 test: lint book ## lint, build the book, run every test
 	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile \
 	  --nbval --nbval-sanitize-with tests/nbval.cfg notebooks
+
+portable: setup ## run tests and notebooks as on other processors, and say what differs
+	$(PY) tools/portable.py --jobs $(JOBS) $(PORTABLE)
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -93,12 +100,62 @@ lock: ## write requirements.txt anew from pyproject.toml and requirements.in
 	@rm -rf _build/lock
 	@echo "requirements.txt is up to date. Now run make test."
 
+dist: setup ## build sdist and wheel into dist/ and check them
+	@$(call with_tools,hatchling twine)
+	_build/tools/bin/python tools/release.py build
+	_build/tools/bin/twine check --strict dist/rpn_lib-*
+	$(PY) tools/release.py imports dist/rpn_lib-*.whl
+
+check-release: ## does TAG=v1.2.3 name the version, and has CHANGELOG.md a section for it?
+	@$(find_python); "$$python" tools/release.py check "$(TAG)"
+
+release: check-release ## publish the files of dist/ on GitHub, under TAG, with the notes of CHANGELOG.md
+	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
+	@$(find_python); "$$python" tools/release.py notes "$(TAG)" | gh release create "$(TAG)" --verify-tag --notes-file - dist/rpn_lib-*
+
+test-library: setup ## the tests of the library alone: no book, no notebooks, no browser
+	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib --ignore tests/browser --ignore tests/test_book.py \
+	  --ignore tests/test_notebooks.py --ignore tests/test_repository.py
+
+newest: ## make test with the newest version of every package, in .venv-newest
+	@$(find_python); rm -rf .venv-newest; "$$python" -m venv .venv-newest
+	@.venv-newest/bin/python -m $(PIP) -q --upgrade -e '.[test]' || { \
+	  echo "Packages could not be installed (see above): check the network, then run make newest again." >&2; exit 1; }
+	$(MAKE) test VENV=.venv-newest
+
+links: setup ## follow every link of the book
+	$(BIN)/jupyter-book build . --path-output _build/links --builder custom --custom-builder linkcheck -q
+
+audit: ## look the packages of requirements.txt up among the known vulnerabilities
+	@$(call with_tools,pip-audit)
+	_build/tools/bin/pip-audit --requirement requirements.txt --disable-pip --no-deps --strict
+
+check-chapter: setup ## style, rules and outputs of one chapter: NAME=05_matching
+	@test -f "notebooks/$(NAME).ipynb" || { echo "There is no notebooks/$(NAME).ipynb: give NAME=05_matching, for example." >&2; exit 2; }
+	$(BIN)/ruff format --check "notebooks/$(NAME).ipynb"
+	$(BIN)/ruff check "notebooks/$(NAME).ipynb"
+	$(BIN)/pytest -q tests/test_notebooks.py -k "$(NAME)"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q --nbval --nbval-sanitize-with tests/nbval.cfg "notebooks/$(NAME).ipynb"
+
+report-failure: ## open an issue on GitHub: what=WHICH run=ADDRESS (the weekly workflow does)
+	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
+	@gh issue list --state open --search "in:title \"$(what) fails\"" --json number --jq '.[].number' | grep -q . \
+	  || gh issue create --title "$(what) fails" --body "See $(run)"
+
+set-repository: ## write the repository's address wherever it is needed: URL=https://github.com/ME/REPO
+	@test "$(origin URL)" = "command line" || { \
+	  echo "Which address? make set-repository URL=https://github.com/ME/REPO, or URL= for none." >&2; exit 2; }
+	@$(find_python); "$$python" tools/repository.py set "$(URL)"
+
+check-repository: ## find every place that disagrees with the address; REPOSITORY=ME/REPO: is it that one?
+	@$(find_python); "$$python" tools/repository.py check --expect "$(REPOSITORY)"
+
 clean: ## remove the built book and all caches
 	rm -rf _build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .jupyter_cache
 	find . -name .venv -prune -o -type d '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv too
-	rm -rf .venv
+	rm -rf .venv .venv-newest
 
 # ---- How .venv is made -----------------------------------------------------------------------------
 #
@@ -169,6 +226,11 @@ elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
   echo "$$python ($$version) lacks the modules venv and ensurepip. Debian and Ubuntu have them in a package of their own: apt install python$${version%.*}-venv, then run make again." >&2; exit 1; \
 fi
 endef
+
+# Tools that only a maintainer needs, in an environment of their own: $(call with_tools,NAMES)
+with_tools = $(find_python); mkdir -p _build; "$$python" -m venv _build/tools && \
+  _build/tools/bin/python -m $(PIP) -q $(1) || { \
+    echo "$(1) could not be installed (see above): check the network, then try again." >&2; exit 1; }
 
 # An environment of the user's own is only looked at: does it import what is needed, and this folder's rpn_lib?
 check-venv:

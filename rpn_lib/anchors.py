@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rpn_lib.boxes import upcast
 from rpn_lib.errors import BoxError
 
 
@@ -98,9 +99,12 @@ def _grid(
     )
     around_origin = torch.cat([-shapes, shapes], dim=-1) / 2  # (A, 4)
     right = x[:, None, None] * shapes.new_tensor([1, 0, 1, 0])  # (W, 1, 4)
-    down = y[:, None, None, None] * shapes.new_tensor([0, 1, 0, 1])  # (H, 1, 1, 4)
-    # The small sum first: one row of anchors, which is then moved down.
-    return down + (right + around_origin)  # (H, W, A, 4)
+    row = right + around_origin  # (W, A, 4), which is then moved down
+    down = shapes.new_tensor([0, 1, 0, 1]).expand_as(row)
+    # As rows of numbers, (H, W * A * 4): four times as fast as four at a time.
+    moved = torch.addcmul(row.flatten(), y[:, None], down.flatten())
+    # (`len(y)` would fix the size in an exported graph.)
+    return moved.view(y.shape[0], *row.shape)  # (H, W, A, 4)
 
 
 def inside_image(
@@ -124,7 +128,7 @@ def inside_image(
     tensor([ True, False])
     """
     height, width = image_size
-    x1, y1, x2, y2 = anchors.unbind(-1)
+    x1, y1, x2, y2 = upcast(anchors).unbind(-1)
     return (
         (x1 >= -margin)
         & (y1 >= -margin)
@@ -225,6 +229,25 @@ class AnchorGenerator(nn.Module):
             self._level(i, tuple(size), torch.device(device))
             for i, size in enumerate(grid_sizes)
         ]
+
+    def grids(
+        self, grid_sizes: Sequence[Sequence[int]]
+    ) -> tuple[tuple[int, int, int], ...]:
+        """How the anchors of all levels lie: rows, columns, shapes of each level.
+
+        Args:
+            grid_sizes: `(H, W)` of each level's feature map.
+
+        Returns:
+            for each level `(H, W, A)`, as `rpn_lib.fast.match_anchors` takes them.
+
+        >>> AnchorGenerator([[32], [64]], strides=[8, 16]).grids([(4, 6), (2, 3)])
+        ((4, 6, 3), (2, 3, 3))
+        """
+        return tuple(
+            (int(rows), int(columns), shapes)
+            for (rows, columns), shapes in zip(grid_sizes, self.num_anchors)
+        )
 
     def cells_of_images(
         self, grid_sizes: Sequence[Sequence[int]], image_sizes: Sequence[Sequence[int]]

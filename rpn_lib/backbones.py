@@ -14,7 +14,7 @@ from torchvision.models import WeightsEnum, get_model, get_model_weights
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 
 # Where the stages of torchvision's networks end: the last module of stride 2, 4, 8, 16
 # and 32, among the children of a ResNet or those of a MobileNet's `features`.
@@ -75,6 +75,23 @@ class SmallBackbone(nn.Sequential):
         self.stride = 16
         self.strides = [self.stride]
 
+    def forward(self, images: Tensor) -> Tensor:
+        """The feature map `(B, 128, H, W)` of images `(B, 3, height, width)`.
+
+        Raises:
+            BoxError: in training mode, a batch whose feature map is a single cell.
+        """
+        height, width = images.shape[-2:]
+        if self.training and len(images) == 1 and max(height, width) <= self.stride:
+            raise BoxError(
+                f"In training, one image of {width} x {height} pixels is a single cell "
+                "of the feature map, too little for batch normalisation: give more "
+                "images, or larger ones."
+            )
+        for layer in self:
+            images = layer(images)
+        return images
+
 
 class TorchvisionBackbone(nn.Module):
     """A ResNet or MobileNetV3 of torchvision as a backbone, with a pyramid if asked.
@@ -108,8 +125,8 @@ class TorchvisionBackbone(nn.Module):
         strides: pixels of the image per cell, a list with one number for each level.
 
     Raises:
-        BoxError: an unknown name, weights, stride or number of stages; random weights
-            that are not to be trained.
+        SettingError: an unknown name, weights, stride or number of stages; random
+            weights that are not to be trained.
         ConnectionError: weights that cannot be downloaded.
 
     >>> backbone = TorchvisionBackbone("resnet18")
@@ -137,14 +154,14 @@ class TorchvisionBackbone(nn.Module):
     ) -> None:
         super().__init__()
         if name not in STAGES:
-            raise BoxError(f"name is {name!r}, none of {', '.join(STAGES)}.")
+            raise SettingError(f"name is {name!r}, none of {', '.join(STAGES)}.")
         stride = (4 if fpn else 16) if stride is None else stride
         if stride not in (4, 8, 16, 32):
-            raise BoxError(f"stride is {stride!r}; it must be 4, 8, 16 or 32.")
+            raise SettingError(f"stride is {stride!r}; it must be 4, 8, 16 or 32.")
         if frozen_stages is None:
             frozen_stages = 0 if weights is None else 2
         if not 0 <= frozen_stages <= 5 or (frozen_stages and weights is None):
-            raise BoxError(
+            raise SettingError(
                 f"frozen_stages={frozen_stages} must be 0 to 5, and 0 without weights: "
                 "random weights that are never trained are of no use."
             )
@@ -212,7 +229,7 @@ def _torchvision_network(name: str, weights: str | WeightsEnum | None) -> nn.Mod
         try:
             weights = known.verify(weights)
         except (KeyError, TypeError) as error:
-            raise BoxError(
+            raise SettingError(
                 f'weights={weights!r} are none of {name}: give "DEFAULT", one of '
                 f"{', '.join(member.name for member in known)}, or None for random "
                 "ones."

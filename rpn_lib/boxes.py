@@ -16,18 +16,31 @@ from torch import Tensor
 from rpn_lib.errors import BoxError
 
 
+def upcast(boxes: Tensor) -> Tensor:
+    """The same numbers in float32, or in float64 if they come in it.
+
+    The area of a box of 300 x 250 pixels is more than float16 can hold, that of 20 x 20
+    more than uint8 can; so nothing is computed in the type of the coordinates.
+
+    >>> upcast(torch.tensor([3, 4], dtype=torch.uint8))
+    tensor([3., 4.])
+    """
+    return boxes if boxes.dtype == torch.float64 else boxes.float()
+
+
 def box_area(boxes: Tensor) -> Tensor:
     """Area of each box, `(x2 - x1) * (y2 - y1)`.
 
     Args:
-        boxes: `(..., 4)`, xyxy, pixels.
+        boxes: `(..., 4)`, xyxy, pixels, of any type of number.
 
     Returns:
-        `(...)`, square pixels.
+        `(...)`, square pixels, float32; float64 for boxes in float64.
 
     >>> box_area(torch.tensor([[0.0, 0.0, 4.0, 3.0]]))
     tensor([12.])
     """
+    boxes = upcast(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -35,19 +48,18 @@ def box_intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """Area that each box of one set shares with each box of another.
 
     Args:
-        boxes1: `(N, 4)`, xyxy, pixels.
-        boxes2: `(M, 4)`, xyxy, pixels.
+        boxes1: `(N, 4)`, xyxy, pixels, of any type of number.
+        boxes2: `(M, 4)`, the same.
 
     Returns:
-        `(N, M)`, square pixels, 0 where two boxes are apart or only touch.
+        `(N, M)`, square pixels, 0 where two boxes are apart or only touch; float32, or
+        float64 where boxes are.
 
     >>> a = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
     >>> box_intersection(a, torch.tensor([[2.0, 3.0, 9.0, 9.0]]))
     tensor([[2.]])
     """
-    top_left = torch.maximum(boxes1[:, None, :2], boxes2[None, :, :2])  # (N, M, 2)
-    bottom_right = torch.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:])  # (N, M, 2)
-    return (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+    return _intersection(boxes1[:, None], boxes2[None])
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -56,20 +68,45 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     Two boxes without area have no union; their IoU is 0 here, never NaN.
 
     Args:
-        boxes1: `(N, 4)`, xyxy, pixels.
-        boxes2: `(M, 4)`, xyxy, pixels.
+        boxes1: `(N, 4)`, xyxy, pixels, of any type of number.
+        boxes2: `(M, 4)`, the same.
 
     Returns:
-        `(N, M)`, from 0 (apart) to 1 (the same box).
+        `(N, M)`, from 0 (apart) to 1 (the same box); float32, or float64 where boxes
+        are.
 
     >>> a = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
     >>> box_iou(a, torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]))
     tensor([[0.3333, 0.0000]])
     """
-    intersection = box_intersection(boxes1, boxes2)
-    union = box_area(boxes1)[:, None] + box_area(boxes2)[None, :] - intersection
+    return paired_iou(boxes1[:, None], boxes2[None])  # (N, 1, 4) and (1, M, 4)
+
+
+def paired_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU of each box with the one in the same place.
+
+    Args:
+        boxes1: `(..., 4)`, xyxy, pixels, of any type of number.
+        boxes2: `(..., 4)`, a shape that broadcasts with the first.
+
+    Returns:
+        `(...)`, from 0 to 1; float32, or float64 where boxes are.
+
+    >>> boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [4.0, 0.0, 6.0, 2.0]])
+    >>> paired_iou(boxes, boxes + torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    tensor([0.3333, 0.3333])
+    """
+    intersection = _intersection(boxes1, boxes2)
+    union = box_area(boxes1) + box_area(boxes2) - intersection
     # Where there is no union, 0 / 1: neither the value nor its gradient is NaN.
     return intersection / torch.where(union > 0, union, 1.0)
+
+
+def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    boxes1, boxes2 = upcast(boxes1), upcast(boxes2)
+    top_left = torch.maximum(boxes1[..., :2], boxes2[..., :2])
+    bottom_right = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
+    return (bottom_right - top_left).clamp(min=0).prod(dim=-1)
 
 
 def check_boxes(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.boxes import box_area, check_boxes
+from rpn_lib.boxes import box_area, box_iou, check_boxes, paired_iou
 from rpn_lib.errors import BoxError
 
 # The columns of the table, and its rows: COCO calls an object small below an area of
@@ -368,21 +368,13 @@ def _best_anchors(
         centre = (cell + generator.offset) * stride
         for shape in shapes.cpu():
             anchors = torch.cat([centre - shape / 2, centre + shape / 2], dim=1)
-            iou = _paired_iou(anchors, boxes)
+            iou = paired_iou(anchors, boxes)
             better = iou > best_iou
             best_iou = torch.where(better, iou, best_iou)
             best_anchor = torch.where(better[:, None], anchors, best_anchor)
             shape_iou = shape_iou.maximum(concentric_iou(sides, shape[None])[:, 0])
     # Of two equal boxes, one may come out an ulp ahead.
     return best_iou, best_anchor, shape_iou.maximum(best_iou)
-
-
-def _paired_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU of each box with the one of the same number: (T,)."""
-    corner1 = torch.maximum(boxes1[:, :2], boxes2[:, :2])
-    corner2 = torch.minimum(boxes1[:, 2:], boxes2[:, 2:])
-    intersection = (corner2 - corner1).clamp(min=0).prod(dim=1)
-    return intersection / (box_area(boxes1) + box_area(boxes2) - intersection)
 
 
 def concentric_iou(shapes1: Tensor, shapes2: Tensor) -> Tensor:
@@ -401,10 +393,10 @@ def concentric_iou(shapes1: Tensor, shapes2: Tensor) -> Tensor:
     >>> concentric_iou(a, torch.tensor([[128.0, 128.0], [128.0, 32.0]]))
     tensor([[0.2500, 0.3333]])
     """
-    intersection = torch.minimum(shapes1[:, None], shapes2[None]).prod(dim=-1)
-    return intersection / (
-        shapes1.prod(dim=-1)[:, None] + shapes2.prod(dim=-1)[None] - intersection
+    around_origin = (
+        torch.cat([-shape, shape], dim=-1) / 2 for shape in (shapes1, shapes2)
     )
+    return box_iou(*around_origin)
 
 
 def suggest_shapes(

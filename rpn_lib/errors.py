@@ -11,7 +11,7 @@ class RPNError(Exception):
 
 
 class BoxError(RPNError, ValueError):
-    """A box or a setting that cannot be used; the message says why."""
+    """Boxes, images or scores that cannot be used; the message says which and why."""
 
 
 class SettingError(RPNError, ValueError):

@@ -3,10 +3,16 @@
 Dimension letters: B images; N anchors of a level; K candidates of an image.
 """
 
+from math import inf
+from typing import NamedTuple
+
 import torch
+import torchvision
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
+from rpn_lib.boxes import box_iou
+from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.transforms import decode
 
@@ -25,14 +31,18 @@ class Candidates(nn.Module):
     >>> from rpn_lib.anchors import AnchorGenerator
     >>> anchors = AnchorGenerator([16, 32, 64], strides=[16])
     >>> rpn = RegionProposalNetwork(SmallBackbone(), anchors).eval()
-    >>> boxes, scores, levels = Candidates(rpn)(torch.rand(2, 3, 96, 128))
-    >>> boxes.shape, scores.shape, levels.shape
+    >>> boxes, logits, levels = Candidates(rpn)(torch.rand(2, 3, 96, 128))
+    >>> boxes.shape, logits.shape, levels.shape
     (torch.Size([2, 432, 4]), torch.Size([2, 432]), torch.Size([432]))
 
-    NMS then finishes the work for image 0:
+    NMS then finishes the work for image 0. It looks at logits, for improbable boxes
+    have logits that differ where their probabilities no longer do, and it puts those
+    that are too small or too improbable last; they are dropped after it:
 
     >>> from torchvision.ops import batched_nms
-    >>> kept = batched_nms(boxes[0], scores[0], levels, 0.7)
+    >>> kept = batched_nms(boxes[0], logits[0], levels, rpn.select.iou_threshold)
+    >>> kept = kept[logits[0, kept] > -inf][: rpn.select.post_nms_top_k]
+    >>> proposals, scores = boxes[0, kept], logits[0, kept].sigmoid()
     """
 
     def __init__(self, rpn: RegionProposalNetwork) -> None:
@@ -43,24 +53,185 @@ class Candidates(nn.Module):
         """Candidates of images `(B, 3, height, width)` that are not padded.
 
         Returns:
-            boxes `(B, K, 4)`, xyxy, pixels; probabilities of an object `(B, K)`; the
-            level of each, `(K,)`. Sorted by score within a level.
+            boxes `(B, K, 4)`, xyxy, pixels; logits `(B, K)`, object minus background,
+            minus infinity where `min_size` or `score_threshold` leaves a box out; the
+            level of each, `(K,)`. Sorted by score within a level, those left out
+            included.
         """
         features = self.rpn.levels_of(images)
         image_size = (images.shape[-2], images.shape[-1])
-        grids = [feature.shape[-2:] for feature in features]
-        boxes, scores, levels = [], [], []
-        for level, anchors in enumerate(self.rpn.anchors(grids, images.device)):
-            output = self.rpn.head(features[level])
-            if self.rpn.border == "clip":
-                anchors = clip_boxes_to_image(anchors, image_size)
-            logits = (output.scores[..., 1] - output.scores[..., 0]).flatten(1)
-            deltas = output.deltas.flatten(1, 3)  # (B, N, 4)
-            k = min(self.rpn.select.pre_nms_top_k, logits.shape[1])
-            top = logits.float().topk(k)  # (B, k)
-            chosen = deltas.gather(1, top.indices[..., None].expand(-1, -1, 4))
-            decoded = decode(chosen, anchors[top.indices], self.rpn.delta_weights)
-            boxes.append(clip_boxes_to_image(decoded, image_size))  # (B, k, 4)
-            scores.append(top.values.sigmoid())
-            levels.append(torch.full_like(top.indices[0], level))
-        return torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(levels)
+        boxes, logits, levels = [], [], []
+        parts = _head_outputs(self.rpn, features, image_size)
+        for level, (anchors, logit, deltas) in enumerate(zip(*parts)):
+            top = _best_first(logit, self.rpn.select.pre_nms_top_k)  # (B, k)
+            logit = logit.gather(1, top)
+            chosen = deltas.gather(1, top[..., None].expand(-1, -1, 4))
+            decoded = decode(chosen, anchors[top], self.rpn.delta_weights)
+            clipped = clip_boxes_to_image(decoded, image_size)  # (B, k, 4)
+            usable = _usable(clipped, logit, self.rpn.select)
+            boxes.append(clipped)
+            logits.append(logit.masked_fill(~usable, -inf))
+            levels.append(torch.full_like(top[0], level))
+        return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(levels)
+
+
+class StageOutputs(NamedTuple):
+    """What `Stages` gives: the way from one picture to its proposals.
+
+    N anchors, level by level, in the order `(H, W, A)` within each; K candidates, the
+    best first, of equal scores the earlier anchor first.
+
+    Attributes:
+        anchors: `(N, 4)`, xyxy, pixels.
+        logits: `(N,)`: score of object minus score of background.
+        deltas: `(N, 4)`.
+        top: `(K,)`, int64: the number of each candidate among the N anchors.
+        levels: `(K,)`, int64: the level of each candidate.
+        decoded: `(K, 4)`, xyxy, pixels: what its deltas make of its anchor.
+        boxes: `(K, 4)`, xyxy, pixels: the same, clipped to the picture.
+        scores: `(K,)`: probability of an object, from 0 to 1.
+        usable: `(K,)`, bool: large and probable enough (`min_size`,
+            `score_threshold`); NMS does not see the others.
+        iou: `(K, K)`: IoU of every pair of boxes.
+        suppressed_by: `(K,)`, int64: the number, among the K, of the best kept box that
+            suppresses this one; -1 where none does.
+        kept: `(K,)`, bool: the proposals.
+        features: for each level `(1, C, H, W)`.
+    """
+
+    anchors: Tensor
+    logits: Tensor
+    deltas: Tensor
+    top: Tensor
+    levels: Tensor
+    decoded: Tensor
+    boxes: Tensor
+    scores: Tensor
+    usable: Tensor
+    iou: Tensor
+    suppressed_by: Tensor
+    kept: Tensor
+    features: list[Tensor]
+
+
+class Stages(nn.Module):
+    """From one picture to its proposals, every stage an output of one graph.
+
+    The proposals are those of the network itself with this `pre_nms_top_k`. For
+    `torch.onnx.export(..., dynamo=True)`; height and width may vary. Settings are those
+    of the moment of export. (Give it `optimize=False` where the weights shall stay what
+    they are: folding batch normalisation into convolutions changes them.)
+
+    Args:
+        rpn: the network; its weights are shared, its `select` gives the thresholds.
+        pre_nms_top_k: candidates of each level. The matrix of IoUs holds the square of
+            their number.
+
+    >>> from rpn_lib.models import small_rpn
+    >>> picture = torch.rand(1, 3, 96, 128)
+    >>> rpn = small_rpn().eval()
+    >>> stages = Stages(rpn)(picture)
+    >>> stages.logits.shape, stages.iou.shape
+    (torch.Size([576]), torch.Size([300, 300]))
+    >>> rpn.select.pre_nms_top_k = 300
+    >>> torch.equal(stages.boxes[stages.kept], rpn(picture).proposals[0].boxes)
+    True
+    """
+
+    def __init__(self, rpn: RegionProposalNetwork, pre_nms_top_k: int = 300) -> None:
+        super().__init__()
+        self.rpn = rpn
+        self.pre_nms_top_k = pre_nms_top_k
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each output, for `output_names` of the export."""
+        levels = range(len(self.rpn.anchors.levels))
+        return [*StageOutputs._fields[:-1], *(f"features.{i}" for i in levels)]
+
+    def forward(self, images: Tensor) -> StageOutputs:
+        """The stages of one picture `(1, 3, height, width)`."""
+        rpn, select = self.rpn, self.rpn.select
+        image_size = (images.shape[-2], images.shape[-1])
+
+        # 1. Feature maps, anchors, and what the head says about each anchor.
+        features = rpn.levels_of(images)
+        anchors, logits, deltas = _head_outputs(rpn, features, image_size)
+
+        # (`shape[0]` where `len` would read better: `len` fixes a size in the graph.)
+        # 2. The best of each level; their boxes; who is left after NMS.
+        parts, start = [], 0
+        for level, anchor in enumerate(anchors):
+            best = _best_first(logits[level][0], self.pre_nms_top_k)
+            logit = logits[level][0, best]
+            decoded = decode(deltas[level][0, best], anchor[best], rpn.delta_weights)
+            boxes = clip_boxes_to_image(decoded, image_size)
+            usable = _usable(boxes, logit, select)
+            # Last in line, an unusable box suppresses none that is usable.
+            rank = logit.masked_fill(~usable, -inf)
+            number = torch.arange(best.shape[0], device=best.device)
+            left = torchvision.ops.nms(boxes, rank, select.iou_threshold)
+            kept = (number[:, None] == left).any(1) & usable
+            where = torch.full_like(best, level)
+            parts.append((best + start, where, decoded, boxes, logit, usable, kept))
+            start += anchor.shape[0]
+
+        # 3. All levels together, the best first.
+        merged = [torch.cat(part) for part in zip(*parts)]
+        if len(parts) > 1:
+            order = _best_first(merged[4], merged[4].shape[0])
+            merged = [part[order] for part in merged]
+        top, levels, decoded, boxes, logit, usable, kept = merged
+
+        # 4. Who suppresses whom: the best kept box of the level with too large an IoU.
+        iou = box_iou(boxes, boxes)  # (K, K)
+        number = torch.arange(top.shape[0], device=top.device)
+        by = (iou > select.iou_threshold) & (levels[:, None] == levels)
+        by = by & kept[:, None] & usable & (number[:, None] < number)
+        first = torch.where(by, number[:, None], top.shape[0]).amin(0)
+        suppressed_by = torch.where(by.any(0), first, -1)
+        if select.post_nms_top_k < self.pre_nms_top_k * len(parts):
+            kept = kept & (kept.long().cumsum(0) <= select.post_nms_top_k)
+        return StageOutputs(
+            torch.cat(anchors),
+            torch.cat(logits, 1)[0],
+            torch.cat(deltas, 1)[0],
+            top,
+            levels,
+            decoded,
+            boxes,
+            logit.sigmoid(),
+            usable,
+            iou,
+            suppressed_by,
+            kept,
+            features,
+        )
+
+
+def _head_outputs(
+    rpn: RegionProposalNetwork, features: list[Tensor], image_size: tuple[int, int]
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """For each level the anchors (N, 4), the logits (B, N) and the deltas (B, N, 4)."""
+    grids = [feature.shape[-2:] for feature in features]
+    anchors = rpn.anchors(grids, features[0].device)
+    anchors = [rpn.at_border(level, image_size)[0] for level in anchors]
+    outputs = [rpn.head(feature) for feature in features]
+    scores = [output.scores.flatten(1, 3).float() for output in outputs]  # (B, N, 2)
+    logits = [score[..., 1] - score[..., 0] for score in scores]
+    return anchors, logits, [output.deltas.flatten(1, 3) for output in outputs]
+
+
+def _best_first(values: Tensor, k: int) -> Tensor:
+    """Indices of the k largest of (..., N), of equal values the earlier first."""
+    if torch.compiler.is_compiling():
+        # ONNX knows no stable sort, but its TopK keeps the order of equal values.
+        return values.topk(min(k, values.shape[-1])).indices
+    return values.sort(descending=True, stable=True).indices[..., :k]
+
+
+def _usable(boxes: Tensor, logits: Tensor, select: ProposalSelector) -> Tensor:
+    """Which boxes (..., 4) are large and probable enough for `ProposalSelector`."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    large = (sides >= select.min_size).all(-1)
+    return large & (logits.sigmoid() >= select.score_threshold)

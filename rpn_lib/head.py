@@ -8,14 +8,12 @@ Dimension letters: B images; C channels; H, W rows and columns of a feature map;
 anchors at a cell.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 
 
 class HeadOutput(NamedTuple):
@@ -39,7 +37,7 @@ class RPNHead(nn.Module):
         hidden_channels: width of the sliding window's output; 256 and 512 in the paper.
 
     Raises:
-        BoxError: a number below 1.
+        SettingError: a number below 1.
 
     >>> head = RPNHead(in_channels=1024, num_anchors=9)
     >>> [tuple(output.shape) for output in head(torch.zeros(1, 1024, 32, 32))]
@@ -51,7 +49,7 @@ class RPNHead(nn.Module):
     ) -> None:
         super().__init__()
         if min(in_channels, num_anchors, hidden_channels) < 1:
-            raise BoxError(
+            raise SettingError(
                 f"in_channels={in_channels}, num_anchors={num_anchors} and "
                 f"hidden_channels={hidden_channels} must all be 1 or more."
             )
@@ -80,39 +78,3 @@ class RPNHead(nn.Module):
         """Scores and deltas of every anchor of one feature map `(B, C, H, W)`."""
         hidden = self.window(features)
         return HeadOutput(self.classifier(hidden), self.regressor(hidden))
-
-    def at(
-        self, features: Tensor, image: Tensor, row: Tensor, column: Tensor
-    ) -> HeadOutput:
-        """The same, at M cells only: the window is laid there instead of slid.
-
-        Args:
-            features: `(B, C, H, W)`.
-            image, row, column: `(M,)`, int64, of each cell.
-
-        Returns:
-            scores `(M, A, 2)` and deltas `(M, A, 4)`.
-
-        >>> head, features = RPNHead(8, num_anchors=3), torch.rand(2, 8, 5, 6)
-        >>> some = head.at(features, *torch.tensor([[0, 1], [4, 2], [0, 5]]))
-        >>> every = head(features)
-        >>> torch.allclose(some.deltas, every.deltas[[0, 1], [4, 2], [0, 5]], atol=1e-6)
-        True
-        """
-        convolution: Any = self.window[0]
-        height, width = features.shape[-2:]
-        step = torch.arange(-1, 2, device=features.device)
-        rows = row[:, None, None] + step[:, None]  # (M, 3, 1)
-        columns = column[:, None, None] + step  # (M, 1, 3)
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        windows = features[
-            image[:, None, None],
-            :,
-            rows.clamp(0, height - 1),
-            columns.clamp(0, width - 1),
-        ]  # (M, 3, 3, C)
-        windows = windows * inside[..., None]  # zeros around the map
-        weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
-        hidden = F.linear(windows.flatten(1), weight, convolution.bias)
-        maps = hidden.relu()[:, :, None, None]  # M maps of one cell
-        return HeadOutput(self.classifier(maps)[:, 0, 0], self.regressor(maps)[:, 0, 0])

@@ -1,12 +1,10 @@
-"""The bridge to torchvision's detectors, and to compilers.
+"""The bridge to torchvision's detectors.
 
 torchvision's head gives one logit for each anchor, ours two scores whose difference is
 that logit. Weights go over in both directions without a change in a single bit, and our
-network takes the place of the RPN in torchvision's `FasterRCNN`. `Candidates` is the
-network up to NMS as one graph, for `torch.compile` and ONNX.
+network takes the place of the RPN in torchvision's `FasterRCNN`.
 
-Dimension letters: B images; C channels; A anchors at a cell; N anchors of a level; K
-candidates of an image, over all levels.
+Dimension letters: B images; C channels; G true boxes of an image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +16,10 @@ from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.boxes import check_boxes
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
+from rpn_lib.matching import MatchRule, SampleRule
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork
 
@@ -35,8 +34,8 @@ def load_torchvision_head(head: RPNHead, state: Mapping[str, Tensor]) -> None:
         state: of theirs: `rpn.head.state_dict()`.
 
     Raises:
-        BoxError: a head of several sliding windows (`conv_depth` above 1), names that
-            are not those of a head, or shapes that do not fit.
+        SettingError: a head of several sliding windows (`conv_depth` above 1), names
+            that are not those of a head, or shapes that do not fit.
 
     >>> from torchvision.models.detection.rpn import RPNHead as TheirHead
     >>> theirs, ours = TheirHead(8, num_anchors=3), RPNHead(8, 3, hidden_channels=8)
@@ -49,18 +48,18 @@ def load_torchvision_head(head: RPNHead, state: Mapping[str, Tensor]) -> None:
     """
     expected = torchvision_head_state(head)
     if "conv.1.0.weight" in state:
-        raise BoxError(
+        raise SettingError(
             "This head of torchvision has several sliding windows (conv_depth above "
             "1); RPNHead has one, so the weights cannot be taken over."
         )
     if state.keys() != expected.keys():
-        raise BoxError(
+        raise SettingError(
             f"state has the names {sorted(state)}, not {sorted(expected)}; give "
             "rpn.head.state_dict() of torchvision's RegionProposalNetwork."
         )
     for name, ours in expected.items():
         if state[name].shape != ours.shape:
-            raise BoxError(
+            raise SettingError(
                 f"{name} has shape {tuple(state[name].shape)}, and this head needs "
                 f"{tuple(ours.shape)}: make it with the same in_channels, num_anchors "
                 "and hidden_channels (torchvision's are in_channels)."
@@ -126,7 +125,7 @@ def from_torchvision(
         a network of its own: no weight is shared.
 
     Raises:
-        BoxError: a head that cannot be taken over (see `load_torchvision_head`), or
+        SettingError: a head that cannot be taken over (see `load_torchvision_head`), or
             anchors whose centre is not that of their cell.
 
     >>> from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
@@ -139,7 +138,7 @@ def from_torchvision(
     shapes = []
     for level, cell in enumerate(theirs.anchor_generator.cell_anchors):
         if (cell[:, :2] + cell[:, 2:]).any():
-            raise BoxError(
+            raise SettingError(
                 f"An anchor of level {level} is not centred on its cell: "
                 f"{cell.tolist()}. AnchorGenerator makes centred anchors only."
             )
@@ -159,10 +158,14 @@ def from_torchvision(
                 score_threshold=theirs.score_thresh,
                 min_size=theirs.min_size,
             ),
-            "positive_iou": theirs.proposal_matcher.high_threshold,
-            "negative_iou": theirs.proposal_matcher.low_threshold,
-            "num_samples": theirs.fg_bg_sampler.batch_size_per_image,
-            "positive_fraction": theirs.fg_bg_sampler.positive_fraction,
+            "match": MatchRule(
+                theirs.proposal_matcher.high_threshold,
+                theirs.proposal_matcher.low_threshold,
+            ),
+            "sample": SampleRule(
+                theirs.fg_bg_sampler.batch_size_per_image,
+                theirs.fg_bg_sampler.positive_fraction,
+            ),
             **settings,
         },
     )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 
 
 def objectness_loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class RPNLoss(nn.Module):
             1 minus the generalised IoU of the predicted box and the true one.
 
     Raises:
-        BoxError: a negative setting, or an unknown name.
+        SettingError: a negative setting, or an unknown name.
 
     >>> scores, labels = torch.zeros(2, 2), torch.tensor([1, 0])
     >>> losses = RPNLoss()(scores, labels, torch.full((1, 4), 0.5), torch.zeros(1, 4))
@@ -111,13 +111,13 @@ class RPNLoss(nn.Module):
     ) -> None:
         super().__init__()
         if not (0 <= lambda_ < math.inf and 0 <= beta < math.inf):
-            raise BoxError(f"lambda_={lambda_} and beta={beta} must be 0 or more.")
+            raise SettingError(f"lambda_={lambda_} and beta={beta} must be 0 or more.")
         if normalizer not in ("positives", "sampled", "paper"):
-            raise BoxError(
+            raise SettingError(
                 f'normalizer is "positives", "sampled" or "paper", not {normalizer!r}.'
             )
         if box not in ("smooth_l1", "giou"):
-            raise BoxError(f'box is "smooth_l1" or "giou", not {box!r}.')
+            raise SettingError(f'box is "smooth_l1" or "giou", not {box!r}.')
         self.lambda_ = lambda_
         self.beta = beta
         self.normalizer = normalizer
@@ -130,6 +130,7 @@ class RPNLoss(nn.Module):
         predicted: Tensor,
         targets: Tensor,
         num_cells: int = 1,
+        counts: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Losses of the sampled anchors of a batch.
 
@@ -139,6 +140,10 @@ class RPNLoss(nn.Module):
             predicted: `(P, 4)`, of the objects only: deltas, for `"giou"` boxes.
             targets: `(P, 4)`, what they should be.
             num_cells: cells of the feature maps of the batch, for `"paper"`.
+            counts: `(3,)`, numbers of anchors sampled, of objects among them and of
+                cells to divide by, in place of those of this batch. Where several
+                processes share a batch, the mean of their numbers makes the mean of
+                their losses that of the whole batch.
 
         Returns:
             `objectness` and `box`, the latter times `lambda_`; their sum is the loss to
@@ -150,8 +155,13 @@ class RPNLoss(nn.Module):
             )
         else:
             total = smooth_l1(predicted.float() - targets, self.beta).sum()
-        count = {"positives": len(targets), "sampled": len(labels), "paper": num_cells}
-        return {
-            "objectness": objectness_loss(scores, labels),
-            "box": self.lambda_ * total / max(count[self.normalizer], 1),
-        }
+        own = (len(labels), len(targets), num_cells)
+        divide_by = {"sampled": 0, "positives": 1, "paper": 2}[self.normalizer]
+        objectness = objectness_loss(scores, labels)
+        if counts is None:
+            box = total / max(own[divide_by], 1)
+        else:
+            counts = counts.clamp(min=1e-9)  # where it is 0, so is the sum
+            objectness = objectness * (own[0] / counts[0])
+            box = total / counts[divide_by]
+        return {"objectness": objectness, "box": self.lambda_ * box}

@@ -9,17 +9,82 @@ threshold; so the best anchor of each true box is an object too (Faster R-CNN, s
 Dimension letters: N anchors; G true boxes.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from rpn_lib.boxes import box_area, box_intersection, check_boxes
-from rpn_lib.errors import BoxError
+from rpn_lib.boxes import box_area, box_intersection, box_iou, check_boxes, upcast
+from rpn_lib.errors import BoxError, SettingError
+from rpn_lib.ranking import top_k
 
-# Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
-# enough that Python's own time does not count.
-BLOCK_PAIRS = 2**18
+
+@dataclass(frozen=True)
+class MatchRule:
+    """When an anchor is an object, when background; see `match_anchors`.
+
+    Attributes:
+        positive_iou: an anchor with at least this IoU is an object; in (0, 1].
+        negative_iou: with less than this IoU it is background; in [0, positive_iou].
+        best_anchor: the best anchor of each true box is an object as well.
+        min_best_iou: least IoU of such a best anchor; in [0, 1].
+        min_num_positives: so many objects at least, where IoUs are above 0.
+
+    Raises:
+        SettingError: thresholds out of range or out of order.
+
+    >>> MatchRule(negative_iou=0.5).positive_iou
+    0.7
+    """
+
+    positive_iou: float = 0.7
+    negative_iou: float = 0.3
+    best_anchor: bool = True
+    min_best_iou: float = 0.0
+    min_num_positives: int = 0
+
+    def __post_init__(self) -> None:
+        if (
+            not 0 <= self.negative_iou <= self.positive_iou <= 1
+            or self.positive_iou == 0
+        ):
+            raise SettingError(
+                f"negative_iou={self.negative_iou} and positive_iou="
+                f"{self.positive_iou} must keep the order 0 <= negative_iou <= "
+                "positive_iou <= 1, with positive_iou above 0."
+            )
+        if not 0 <= self.min_best_iou <= 1:
+            raise SettingError(
+                f"min_best_iou={self.min_best_iou} must be between 0 and 1."
+            )
+
+
+@dataclass(frozen=True)
+class SampleRule:
+    """How many anchors of an image the loss looks at; see `sample_anchors`.
+
+    Attributes:
+        num_samples: how many to draw, 1 or more.
+        positive_fraction: the largest share of objects, in [0, 1].
+
+    Raises:
+        SettingError: a number out of range.
+
+    >>> SampleRule(num_samples=64).positive_fraction
+    0.5
+    """
+
+    num_samples: int = 256
+    positive_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1 or not 0 <= self.positive_fraction <= 1:
+            raise SettingError(
+                f"num_samples={self.num_samples} must be 1 or more and "
+                f"positive_fraction={self.positive_fraction} between 0 and 1."
+            )
 
 
 class Matches(NamedTuple):
@@ -30,9 +95,10 @@ class Matches(NamedTuple):
             ignored.
         gt_index: `(N,)`, int64: the true box of the highest IoU; 0 where the anchor
             overlaps none.
-        iou: `(N,)`, float32: that IoU; 0 where there is no true box.
-        gt_best_iou: `(G,)`, float32: the highest IoU that any anchor has with each true
-            box.
+        iou: `(N,)`, float32: that IoU; 0 where there is no true box. (float64 where
+            anchors or boxes are.)
+        gt_best_iou: `(G,)`, likewise: the highest IoU that any anchor has with each
+            true box.
     """
 
     labels: Tensor
@@ -93,15 +159,136 @@ def match_anchors(
     >>> match_anchors(anchors, torch.tensor([[0.0, 0.0, 9.0, 10.0]])).labels
     tensor([ 1, -1,  0])
     """
-    if not 0 <= negative_iou <= positive_iou <= 1 or positive_iou == 0:
-        raise BoxError(
-            f"negative_iou={negative_iou} and positive_iou={positive_iou} must keep "
-            "the order 0 <= negative_iou <= positive_iou <= 1, with positive_iou above "
-            "0."
-        )
-    gt_boxes = check_boxes(gt_boxes, where="gt_boxes").to(anchors.device)
+    rule = MatchRule(
+        positive_iou, negative_iou, best_anchor, min_best_iou, min_num_positives
+    )
+    anchors, gt_boxes = check_arguments(anchors, gt_boxes, gt_labels, valid)
+    iou = box_iou(anchors, gt_boxes)  # (N, G)
+    if valid is not None:
+        iou = iou * valid[:, None]
+    # The best true box of each anchor. A column of zeros stands in where there is none.
+    best_iou, gt_index = F.pad(iou, (0, 1)).max(dim=1)  # (N,)
+    # The best anchors of each true box: all that reach its highest IoU.
+    gt_best_iou = F.pad(iou, (0, 0, 0, 1)).amax(dim=0)  # (G,)
+    reached = (gt_best_iou > 0) & (gt_best_iou >= min_best_iou)
+    is_best = ((iou == gt_best_iou) & reached).any(dim=1)  # (N,)
+    unknown = covered(anchors, ignore_boxes, ignore_fraction)
+    labels = label_anchors(best_iou, is_best, rule, valid, unknown)
+    return Matches(
+        with_classes(labels, gt_index, gt_labels), gt_index, best_iou, gt_best_iou
+    )
+
+
+def label_anchors(
+    iou: Tensor,
+    is_best: Tensor,
+    rule: MatchRule,
+    valid: Tensor | None = None,
+    unknown: Tensor | None = None,
+) -> Tensor:
+    """The labels of anchors whose best IoU is known.
+
+    Args:
+        iou: `(N,)`, the highest IoU of each anchor with any true box.
+        is_best: `(N,)`, bool: no anchor has a higher IoU with some true box.
+        rule: thresholds.
+        valid: `(N,)`, bool: anchors that may be labelled.
+        unknown: `(N,)`, bool: anchors that cannot be background.
+
+    Returns:
+        `(N,)`, int64: 1 object, 0 background, -1 ignored.
+
+    >>> iou = torch.tensor([0.8, 0.5, 0.1, 0.2])
+    >>> label_anchors(iou, torch.tensor([False, False, False, True]), MatchRule())
+    tensor([ 1, -1,  0,  1])
+    """
+    positive = iou >= rule.positive_iou
+    if rule.best_anchor:
+        positive |= is_best
+    if rule.min_num_positives > 0:
+        # The best of the others fill up what is missing. A rank is compared with a
+        # count: neither needs to be known here, so a GPU does not wait.
+        others = iou.masked_fill(positive, 0)
+        best, index = top_k(others, rule.min_num_positives)
+        rank = torch.arange(len(index), device=iou.device)
+        missing = rule.min_num_positives - positive.sum()
+        positive[index] |= (rank < missing) & (best > 0)
+    background = iou < rule.negative_iou
+    if unknown is not None:
+        background &= ~unknown
+    labels = background.long().sub_(1).masked_fill_(positive, 1)
+    return labels if valid is None else labels.masked_fill_(~valid, -1)
+
+
+def with_classes(labels: Tensor, gt_index: Tensor, gt_labels: Tensor | None) -> Tensor:
+    """Labels in which each object has the class of its true box."""
+    if gt_labels is None or not len(gt_labels):
+        return labels
+    classes = gt_labels.long().to(labels.device)
+    return torch.where(labels > 0, classes[gt_index], labels)
+
+
+def covered(
+    anchors: Tensor,
+    regions: Tensor | None,
+    fraction: float = 0.5,
+    trusted: bool = False,
+) -> Tensor | None:
+    """Which anchors have at least this share of their area in one of the regions.
+
+    Args:
+        anchors: `(N, 4)`, xyxy, pixels.
+        regions: `(I, 4)`, the same; few, so one at a time is taken, without a matrix.
+        fraction: the share, in (0, 1].
+        trusted: the regions have been checked before.
+
+    Returns:
+        `(N,)`, bool; `None` where there is no region.
+
+    Raises:
+        BoxError: a region without area, `fraction` out of range.
+
+    >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    >>> covered(box, torch.tensor([[0.0, 0.0, 5.0, 10.0], [7.0, 0.0, 12.0, 10.0]]))
+    tensor([True])
+    """
+    if regions is None or not len(regions):
+        return None
+    if not 0 < fraction <= 1:
+        raise BoxError(f"ignore_fraction={fraction} must be above 0 and at most 1.")
+    if not trusted:
+        regions = check_boxes(regions, where="ignore_boxes")
+    regions = regions.to(anchors.device)
+    inside = torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
+    least = fraction * box_area(anchors)
+    for region in regions:
+        inside |= box_intersection(anchors, region[None])[:, 0] >= least
+    return inside
+
+
+def check_arguments(
+    anchors: Tensor,
+    gt_boxes: Tensor,
+    gt_labels: Tensor | None = None,
+    valid: Tensor | None = None,
+    trusted: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Anchors and true boxes in float32 or float64, on one device.
+
+    Args:
+        anchors, gt_boxes, gt_labels, valid: see `match_anchors`.
+        trusted: boxes and classes have been checked before, so that only shapes are
+            looked at: to look at values makes a GPU wait.
+
+    Raises:
+        BoxError: see `match_anchors`.
+    """
+    if not trusted:
+        checked = check_boxes(gt_boxes, where="gt_boxes")
+        exact = getattr(gt_boxes, "dtype", None) == torch.float64
+        gt_boxes = gt_boxes if exact and len(checked) else checked
     if gt_labels is not None and (
-        len(gt_labels) != len(gt_boxes) or (gt_labels < 1).any()
+        len(gt_labels) != len(gt_boxes) or (not trusted and (gt_labels < 1).any())
     ):
         raise BoxError(
             f"gt_labels must hold a class from 1 for each of the {len(gt_boxes)} true "
@@ -111,108 +298,7 @@ def match_anchors(
         raise BoxError(
             f"valid has shape {tuple(valid.shape)} for {len(anchors)} anchors."
         )
-
-    if not 0 <= min_best_iou <= 1:
-        raise BoxError(f"min_best_iou={min_best_iou} must be between 0 and 1.")
-
-    iou, gt_index, gt_best_iou, is_best = _best_pairs(
-        anchors, gt_boxes, valid, min_best_iou, skip=anchors.device.type == "cpu"
-    )
-    positive = iou >= positive_iou
-    if best_anchor:
-        positive |= is_best
-    missing = min_num_positives - int(positive.sum()) if min_num_positives else 0
-    if missing > 0:
-        rank = iou.masked_fill(positive, 0).sort(descending=True, stable=True)
-        positive[rank.indices[:missing][rank.values[:missing] > 0]] = True
-
-    labels = torch.where(iou < negative_iou, 0, -1)
-    if ignore_boxes is not None and len(ignore_boxes):
-        labels[_covered(anchors, ignore_boxes, ignore_fraction)] = -1
-    labels[positive] = 1 if gt_labels is None else gt_labels.long()[gt_index[positive]]
-    if valid is not None:
-        labels = labels.masked_fill(~valid, -1)
-    return Matches(labels, gt_index, iou, gt_best_iou)
-
-
-def _best_pairs(
-    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, least: float, skip: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Best true box and IoU of each anchor, best IoU of each true box, who has it.
-
-    The whole matrix of IoUs, (N, G), would take gigabytes for a large image. One block
-    of anchors at a time is enough: its rows are finished at once, and of its columns
-    only the maximum is kept.
-
-    With `skip`, only the true boxes near a block are compared with it. To ask which
-    these are would make a GPU wait at every block, so there all of them are.
-    """
-    num_anchors, num_gt = len(anchors), len(gt_boxes)
-    iou = anchors.new_zeros(num_anchors)
-    gt_index = torch.zeros(num_anchors, dtype=torch.long, device=anchors.device)
-    is_best = torch.zeros_like(gt_index, dtype=torch.bool)
-    if not num_gt or not num_anchors:
-        return iou, gt_index, anchors.new_zeros(num_gt), is_best
-    size = max(1, BLOCK_PAIRS // num_gt)
-    blocks = [slice(i, i + size) for i in range(0, num_anchors, size)]
-    block_best = anchors.new_zeros(len(blocks), num_gt)
-    near = torch.arange(num_gt, device=anchors.device)
-    for i, block in enumerate(blocks):
-        part = anchors[block]
-        if skip:
-            # Anchors come row by row, so a block is a stripe across the image. A true
-            # box above or below the stripe overlaps none of its anchors: most do not.
-            in_stripe = (gt_boxes[:, 1] < part[:, 3].max()) & (
-                gt_boxes[:, 3] > part[:, 1].min()
-            )
-            near = in_stripe.nonzero()[:, 0]
-        if len(near):
-            pairs = _iou_rows(gt_boxes[near], part, valid, block)  # (near, block)
-            iou[block], index = pairs.max(dim=0)
-            gt_index[block] = torch.where(iou[block] > 0, near[index], 0)
-            block_best[i, near] = pairs.amax(dim=1)
-    gt_best_iou = block_best.amax(dim=0)  # (G,)
-    # Which anchors reach it? Only the blocks that hold a maximum are looked at again.
-    counts = (gt_best_iou > 0) & (gt_best_iou >= least)
-    holds_best = (block_best == gt_best_iou) & counts  # (blocks, G)
-    again = holds_best.any(dim=1).tolist() if skip else [True] * len(blocks)
-    for i, block in enumerate(blocks):
-        if again[i]:
-            rows = holds_best[i].nonzero()[:, 0] if skip else near
-            pairs = _iou_rows(gt_boxes[rows], anchors[block], valid, block)
-            reached = (pairs == gt_best_iou[rows, None]) & counts[rows, None]
-            is_best[block] = reached.any(dim=0)
-    return iou, gt_index, gt_best_iou, is_best
-
-
-def _iou_rows(
-    gt_boxes: Tensor, anchors: Tensor, valid: Tensor | None, block: slice
-) -> Tensor:
-    """IoU of true boxes with the anchors of a block, a row for each box.
-
-    The arithmetic of `rpn_lib.boxes.box_iou`, on rows that lie one after the other in
-    memory and without a temporary for the corners: four times as fast.
-    """
-    ax1, ay1, ax2, ay2 = anchors.t().contiguous()  # (block,) each
-    gx1, gy1, gx2, gy2 = gt_boxes.t()[:, :, None]  # (G, 1) each
-    width = torch.minimum(ax2, gx2).sub_(torch.maximum(ax1, gx1)).clamp_(min=0)
-    height = torch.minimum(ay2, gy2).sub_(torch.maximum(ay1, gy1)).clamp_(min=0)
-    intersection = width.mul_(height)  # (G, block)
-    union = (box_area(anchors) + box_area(gt_boxes)[:, None]).sub_(intersection)
-    iou = intersection.div_(union)
-    return iou if valid is None else iou.mul_(valid[block])
-
-
-def _covered(anchors: Tensor, regions: Tensor, fraction: float) -> Tensor:
-    """Which anchors have at least this share of their area in one of the regions."""
-    if not 0 < fraction <= 1:
-        raise BoxError(f"ignore_fraction={fraction} must be above 0 and at most 1.")
-    regions = check_boxes(regions, where="ignore_boxes").to(anchors.device)
-    covered = torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
-    least = fraction * box_area(anchors)
-    for region in regions:  # few; one at a time needs no matrix
-        covered |= box_intersection(anchors, region[None])[:, 0] >= least
-    return covered
+    return upcast(anchors), upcast(gt_boxes).to(anchors.device)
 
 
 def sample_anchors(

@@ -12,7 +12,7 @@ import torch
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import STAGES, SmallBackbone, TorchvisionBackbone
-from rpn_lib.errors import BoxError, TrainingError
+from rpn_lib.errors import SettingError, TrainingError
 from rpn_lib.loss import RPNLoss
 from rpn_lib.rpn import RegionProposalNetwork
 
@@ -62,7 +62,7 @@ def build_rpn(
         **options: as of `small_rpn`.
 
     Raises:
-        BoxError: settings that do not fit together.
+        SettingError: settings that do not fit together.
         ConnectionError: weights that cannot be downloaded.
 
     >>> build_rpn(shapes=[[10, 20], [40, 40]]).anchors.levels[0].tolist()
@@ -70,7 +70,7 @@ def build_rpn(
     """
     if backbone == "small":
         if fpn or weights is not None:
-            raise BoxError(
+            raise SettingError(
                 "The small backbone has neither a pyramid nor pretrained weights; take "
                 f"one of {', '.join(STAGES)}."
             )
@@ -81,7 +81,7 @@ def build_rpn(
     options.setdefault("loss", RPNLoss(beta=0.1))
     if shapes is not None:
         if not shapes or len(shapes) % levels:
-            raise BoxError(
+            raise SettingError(
                 f"{len(shapes)} anchor shapes cannot be shared out evenly among "
                 f"{levels} levels."
             )
@@ -93,7 +93,7 @@ def build_rpn(
             sizes = (32, 64, 128, 256, 512) if fpn else (24, 40, 64, 96)
         chosen = list(sizes)
         if fpn and len(chosen) != levels:
-            raise BoxError(
+            raise SettingError(
                 f"{len(chosen)} anchor sizes for {levels} levels of the pyramid; give "
                 "one for each, the smallest first."
             )

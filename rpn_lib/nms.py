@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.boxes import box_iou
 from rpn_lib.errors import BoxError
+from rpn_lib.fast import nms_by_level
+from rpn_lib.ranking import top_k
 from rpn_lib.transforms import decode
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy non-maximum suppression, to be read; `torchvision.ops.nms` is faster.
+    """Greedy non-maximum suppression, to be read; `rpn_lib.fast.nms` is faster.
 
     Take the box of the highest score, drop every other box whose IoU with it is above
     the threshold, and go on with the best of what is left. Equal scores: the earlier
@@ -28,14 +30,15 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
     Args:
         boxes: `(N, 4)`, xyxy, pixels.
-        scores: `(N,)`, higher is better.
+        scores: `(N,)`, higher is better; probabilities or logits, but where very good
+            ones matter, logits: near 1, different ones become the same probability.
         iou_threshold: the largest IoU that two kept boxes may have; in [0, 1].
 
     Returns:
         `(K,)`, int64, indices of the boxes kept, best first.
 
     Raises:
-        BoxError: threshold out of range, or lengths that do not fit.
+        BoxError: threshold out of range, lengths that do not fit, or a NaN score.
 
     >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]])
     >>> nms(boxes, torch.tensor([0.8, 0.9, 0.7]), iou_threshold=0.5)
@@ -45,6 +48,11 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     if scores.shape != boxes.shape[:1]:
         raise BoxError(
             f"scores have shape {tuple(scores.shape)} for {len(boxes)} boxes."
+        )
+    if scores.isnan().any():
+        raise BoxError(
+            f"score {int(scores.isnan().nonzero()[0])} is NaN, and has no place in an "
+            "order; drop that box."
         )
     left = scores.argsort(descending=True, stable=True)
     kept = []
@@ -67,12 +75,49 @@ class Proposals(NamedTuple):
     scores: Tensor
 
 
+def candidates(
+    logits: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    image_size: Sequence[int],
+    k: int,
+    delta_weights: Sequence[float] = (1, 1, 1, 1),
+) -> tuple[Tensor, Tensor]:
+    """The best anchors of one level, moved by their deltas, clipped to the image.
+
+    Of equal logits the earlier anchor comes first. Only the chosen are decoded.
+
+    Args:
+        logits: `(..., N)`: score of object minus score of background.
+        deltas: `(..., N, 4)`.
+        anchors: `(N, 4)`, xyxy, pixels.
+        image_size: `(height, width)`, pixels, without padding.
+        k: how many; all of them if there are fewer.
+        delta_weights: see `rpn_lib.transforms.encode`.
+
+    Returns:
+        boxes `(..., K, 4)`, xyxy, pixels, and their logits `(..., K)`, float32, best
+        first. `logits.sigmoid()` is the probability of an object.
+
+    >>> anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [8.0, 8.0, 30.0, 30.0]])
+    >>> candidates(torch.tensor([0.0, 2.0]), torch.zeros(2, 4), anchors, (20, 20), k=1)
+    (tensor([[ 8.,  8., 20., 20.]]), tensor([2.]))
+    """
+    best, index = top_k(logits.float(), k)  # (..., K)
+    chosen = deltas.gather(-2, index[..., None].expand(*index.shape, 4))
+    boxes = decode(chosen, anchors[index], delta_weights)
+    clipped: Tensor = clip_boxes_to_image(boxes, (image_size[0], image_size[1]))
+    return clipped, best
+
+
 class ProposalSelector:
     """From the scores and deltas of every anchor of an image to a short list of boxes.
 
     The best anchors of each level go on (`pre_nms_top_k`), and only they are decoded;
     boxes are clipped to the image; tiny and improbable ones are dropped; NMS runs on
-    each level by itself; the best of all levels remain (`post_nms_top_k`).
+    each level by itself; the best of all levels remain (`post_nms_top_k`). Of equal
+    scores the earlier anchor comes first, and the earlier level. The order is that of
+    the logits: very high ones differ still where their probabilities have become equal.
 
     Args:
         pre_nms_top_k: anchors of each level that NMS sees.
@@ -145,38 +190,22 @@ class ProposalSelector:
                 "logits, deltas and anchors must have the same levels, of the same "
                 f"lengths, not {lengths[0]}, {lengths[1]} and {lengths[2]}."
             )
-        boxes, scores, levels = [], [], []
-        for level, (logit, delta, anchor) in enumerate(zip(logits, deltas, anchors)):
-            top = logit.float().topk(min(self.pre_nms_top_k, len(logit)))
-            boxes.append(decode(delta[top.indices], anchor[top.indices], delta_weights))
-            scores.append(top.values.sigmoid())
-            levels.append(torch.full_like(top.indices, level))
-        box, score, level_of = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
-        box = torchvision.ops.clip_boxes_to_image(box, tuple(image_size))
-        sides = box[:, 2:] - box[:, :2]
-        keep = (sides >= self.min_size).all(dim=1) & (score >= self.score_threshold)
-        box, score, level_of = box[keep], score[keep], level_of[keep]
-        keep = self._nms(box, score, level_of)
-        return Proposals(box[keep], score[keep])
+        boxes, scores = [], []
+        for logit, delta, anchor in zip(logits, deltas, anchors):
+            box, score = candidates(
+                logit, delta, anchor, image_size, self.pre_nms_top_k, delta_weights
+            )
+            keep = self._good(box, score)
+            boxes.append(box[keep])
+            scores.append(score[keep])
+        kept = nms_by_level(boxes, scores, self.iou_threshold, self.post_nms_top_k)
+        return Proposals(torch.cat(boxes)[kept], torch.cat(scores)[kept].sigmoid())
 
-    def _nms(self, boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
-        """Indices of the best boxes that NMS on each level keeps, best first.
-
-        A box is suppressed by better ones only. So the best `n` boxes can be judged
-        without the others, and if enough of them are kept, the others do not matter.
-        """
-        order = scores.argsort(descending=True, stable=True)
-        n = 2 * self.post_nms_top_k
-        while True:
-            best = order[:n]
-            keep = best[
-                torchvision.ops.batched_nms(
-                    boxes[best], scores[best], levels[best], self.iou_threshold
-                )
-            ]
-            if len(keep) >= self.post_nms_top_k or n >= len(order):
-                return keep[: self.post_nms_top_k]
-            n *= 2
+    def _good(self, boxes: Tensor, logits: Tensor) -> Tensor:
+        """Which boxes are large and likely enough; NaN is neither."""
+        sides = boxes[:, 2:] - boxes[:, :2]
+        large = (sides >= self.min_size).all(dim=1)
+        return large & (logits.sigmoid() >= self.score_threshold)
 
 
 def _check_threshold(iou_threshold: float) -> None:

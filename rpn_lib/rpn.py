@@ -7,8 +7,9 @@ Dimension letters: B images; N anchors of an image over all levels, level by lev
 the order `(H, W, A)` within each; G true boxes of an image.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -19,11 +20,13 @@ from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.boxes import check_boxes
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
+from rpn_lib.fast import match_anchors
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, SampleRule, sample_anchors
 from rpn_lib.nms import Proposals, ProposalSelector
+from rpn_lib.sparse import head_at_anchors
 from rpn_lib.transforms import decode, encode
 
 # The loss looks at 256 anchors of an image. On maps with this many times more cells it
@@ -57,9 +60,8 @@ class RegionProposalNetwork(nn.Module):
         loss: combines the two losses.
         select: makes proposals of scores and deltas; `select.post_nms_top_k` and the
             rest may be set at any time.
-        positive_iou, negative_iou, min_best_iou, min_num_positives: see
-            `rpn_lib.matching.match_anchors`.
-        num_samples, positive_fraction: see `rpn_lib.matching.sample_anchors`.
+        match: which anchors are objects and which are background.
+        sample: how many of them the loss looks at.
         border: what to do with anchors that cross the border of their image: `"keep"`
             them; `"drop"` them from training, as the paper does; `"clip"` them, which
             changes the shapes that the network learns corrections of.
@@ -70,7 +72,7 @@ class RegionProposalNetwork(nn.Module):
             not depend on the others.
 
     Raises:
-        BoxError: settings that do not fit together.
+        SettingError: settings that do not fit together.
 
     >>> from rpn_lib.backbones import SmallBackbone
     >>> _ = torch.manual_seed(0)
@@ -91,12 +93,8 @@ class RegionProposalNetwork(nn.Module):
         hidden_channels: int | None = None,
         loss: RPNLoss | None = None,
         select: ProposalSelector | None = None,
-        positive_iou: float = 0.7,
-        negative_iou: float = 0.3,
-        min_best_iou: float = 0.0,
-        min_num_positives: int = 0,
-        num_samples: int = 256,
-        positive_fraction: float = 0.5,
+        match: MatchRule = MatchRule(),  # noqa: B008, a frozen value
+        sample: SampleRule = SampleRule(),  # noqa: B008
         border: Literal["keep", "drop", "clip"] = "keep",
         border_margin: float = 0,
         delta_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
@@ -107,12 +105,12 @@ class RegionProposalNetwork(nn.Module):
         if channels is None:
             channels = getattr(backbone, "out_channels", None)
         if channels is None:
-            raise BoxError(
+            raise SettingError(
                 f"{type(backbone).__name__} has no out_channels; give in_channels, "
                 "the channels of its feature maps."
             )
         if len(set(anchors.num_anchors)) != 1:
-            raise BoxError(
+            raise SettingError(
                 f"Levels with {anchors.num_anchors} anchors at a cell cannot share "
                 "one head; give every level the same number."
             )
@@ -125,28 +123,18 @@ class RegionProposalNetwork(nn.Module):
         )
         self.loss = loss or RPNLoss()
         self.select = select or ProposalSelector()
-        self.match = partial(
-            match_anchors,
-            positive_iou=positive_iou,
-            negative_iou=negative_iou,
-            min_best_iou=min_best_iou,
-            min_num_positives=min_num_positives,
-        )
+        self.match = match
+        self.sample = sample
         if border not in ("keep", "drop", "clip"):
-            raise BoxError(f'border is "keep", "drop" or "clip", not {border!r}.')
+            raise SettingError(f'border is "keep", "drop" or "clip", not {border!r}.')
         if len(delta_weights) != 4 or not all(0 < w < inf for w in delta_weights):
-            raise BoxError(
+            raise SettingError(
                 f"delta_weights={delta_weights} must be four positive numbers."
             )
         self.border = border
         self.border_margin = border_margin
         self.delta_weights = tuple(delta_weights)
-        self.num_samples = num_samples
-        self.positive_fraction = positive_fraction
         self.generator = generator
-        # Thresholds out of order shall be known now, not after the first epoch.
-        self.match(torch.zeros(0, 4), torch.zeros(0, 4))
-        sample_anchors(torch.zeros(0), num_samples, positive_fraction)
 
     def forward(
         self,
@@ -244,92 +232,132 @@ class RegionProposalNetwork(nn.Module):
             ignore_boxes: see `forward`.
             select: in place of the network's own, for this call.
         """
+        # 1. Anchors: a list of (N, 4). Cells in the padding become 0, and their anchors
+        #    are not valid: a list of (B, N), or None where there is no such cell.
         grids = [feature.shape[-2:] for feature in features]
-        device = features[0].device
-        anchors = self.anchors(grids, device)  # for each level (H * W * A, 4)
-        valid = None
-        cells = self.anchors.cells_of_images(grids, image_sizes)
-        if cells is not None:
-            cells = [mask.to(device) for mask in cells]  # for each level (B, H, W)
-            features = [x * mask[:, None] for x, mask in zip(features, cells)]
-            shapes = self.anchors.num_anchors[0]
-            valid = [mask.flatten(1).repeat_interleave(shapes, 1) for mask in cells]
+        anchors = self.anchors(grids, features[0].device)
+        features, valid = self._without_padding(features, image_sizes)
+        num_cells = len(image_sizes) * sum(rows * columns for rows, columns in grids)
+
+        # 2. Label the anchors of each image, and draw the M that the loss looks at.
         examples = None
         if gt_boxes is not None:
+            layout = self.anchors.grids(grids)
             examples = self._examples(
-                torch.cat(anchors),
-                None if valid is None else torch.cat(valid, 1),
-                image_sizes,
-                gt_boxes,
-                ignore_boxes or [None] * len(image_sizes),
+                anchors, layout, valid, image_sizes, gt_boxes, ignore_boxes
             )
-        num_cells = len(image_sizes) * sum(rows * columns for rows, columns in grids)
-        if (
-            examples is not None
-            and not propose
-            and SPARSE_FROM * len(examples.number) < num_cells
-        ):
-            sampled = self._read(features, examples.image, examples.number)
-            return RPNOutput(None, self._losses(*sampled, examples, num_cells))
+            if not propose and SPARSE_FROM * len(examples.number) < num_cells:
+                where = examples.image, examples.number
+                shapes = self.anchors.num_anchors[0]
+                sampled = head_at_anchors(self.head, features, shapes, *where)
+                return RPNOutput(None, self._losses(*sampled, examples, num_cells))
+
+        # 3. Heads: (B, H, W, A, 2) -> (B, N, 2), and (B, H, W, A, 4) -> (B, N, 4).
         outputs = [self.head(feature) for feature in features]
-        # For each level, (B, H * W * A, 2) and (B, H * W * A, 4).
         scores = [output.scores.flatten(1, 3) for output in outputs]
         deltas = [output.deltas.flatten(1, 3) for output in outputs]
+
+        # 4. Losses of the M examples: scores (M, 2) and deltas (M, 4).
         losses = proposals = None
         if examples is not None:
             where = examples.image, examples.number
             sampled = torch.cat(scores, 1)[where], torch.cat(deltas, 1)[where]
             losses = self._losses(*sampled, examples, num_cells)
+
+        # 5. Proposals. Of two scores only the difference matters: a logit, (B, N).
         if propose:
-            # Of the two scores only the difference matters: one logit, (B, H * W * A).
             logits = [score[..., 1] - score[..., 0] for score in scores]
-            proposals = []
-            for i, size in enumerate(image_sizes):
-                levels = [
-                    (x[i], y[i], self._clip(anchor, size))
-                    for x, y, anchor in zip(logits, deltas, anchors)
-                ]
-                if valid is not None:
-                    levels = [
-                        (x[mask[i]], y[mask[i]], anchor[mask[i]])
-                        for (x, y, anchor), mask in zip(levels, valid)
-                    ]
-                logit, delta, anchor = (list(part) for part in zip(*levels))
-                proposals.append(
-                    (select or self.select)(
-                        logit, delta, anchor, size, self.delta_weights
-                    )
+            proposals = [
+                (select or self.select)(*parts, size, self.delta_weights)
+                for size, parts in zip(
+                    image_sizes,
+                    self._by_image(logits, deltas, anchors, valid, image_sizes),
                 )
+            ]
         return RPNOutput(proposals, losses)
 
-    def _clip(self, anchors: Tensor, image_size: tuple[int, int]) -> Tensor:
-        if self.border != "clip":
-            return anchors
-        clipped: Tensor = clip_boxes_to_image(anchors, image_size)
-        return clipped
+    def at_border(
+        self, anchors: Tensor, image_size: Sequence[int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `border` makes of anchors.
+
+        Args:
+            anchors: `(N, 4)`, xyxy, pixels.
+            image_size: `(height, width)`, pixels.
+
+        Returns:
+            the anchors, clipped with `"clip"`; and which of them are learnt from,
+            `(N,)`, bool, or `None` for all.
+        """
+        if self.border == "clip":
+            return clip_boxes_to_image(anchors, tuple(image_size)), None
+        if self.border == "drop":
+            return anchors, inside_image(anchors, image_size, self.border_margin)
+        return anchors, None
+
+    def _without_padding(
+        self, features: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Sequence[Tensor], list[Tensor] | None]:
+        """Feature maps that are 0 in the padding, and which anchors are not in it."""
+        grids = [feature.shape[-2:] for feature in features]
+        cells = self.anchors.cells_of_images(grids, image_sizes)
+        if cells is None:
+            return features, None
+        cells = [mask.to(features[0].device) for mask in cells]  # each (B, H, W)
+        blank = [x * mask[:, None] for x, mask in zip(features, cells)]
+        shapes = self.anchors.num_anchors[0]
+        return blank, [mask.flatten(1).repeat_interleave(shapes, 1) for mask in cells]
+
+    def _by_image(
+        self,
+        logits: list[Tensor],
+        deltas: list[Tensor],
+        anchors: list[Tensor],
+        valid: list[Tensor] | None,
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor]]]:
+        """For each image the logits, deltas and anchors of each level, unpadded."""
+        for i, size in enumerate(image_sizes):
+            own = [self.at_border(level, size)[0] for level in anchors]
+            logit, delta = [x[i] for x in logits], [x[i] for x in deltas]
+            if valid is not None:
+                masks = [mask[i] for mask in valid]
+                logit = [x[mask] for x, mask in zip(logit, masks)]
+                delta = [x[mask] for x, mask in zip(delta, masks)]
+                own = [x[mask] for x, mask in zip(own, masks)]
+            yield logit, delta, own
 
     def _examples(
         self,
-        grid_anchors: Tensor,
-        valid: Tensor | None,
+        grid_anchors: list[Tensor],
+        grids: tuple[tuple[int, int, int], ...],
+        valid: list[Tensor] | None,
         image_sizes: Sequence[tuple[int, int]],
         gt_boxes: Sequence[Tensor],
-        ignore_boxes: Sequence[Tensor | None],
+        ignore_boxes: Sequence[Tensor] | None,
     ) -> "_Examples":
-        """Match and sample each image: anchors (N, 4), valid (B, N)."""
+        """Match and sample each image."""
         parts = []
-        for i, (boxes, regions) in enumerate(zip(gt_boxes, ignore_boxes)):
-            anchors = self._clip(grid_anchors, image_sizes[i])
-            usable = None if valid is None else valid[i]
-            if self.border == "drop":
-                inside = inside_image(anchors, image_sizes[i], self.border_margin)
-                usable = inside if usable is None else inside & usable
-            matches = self.match(anchors, boxes, valid=usable, ignore_boxes=regions)
+        everywhere = torch.cat(grid_anchors)  # (N, 4), of all levels
+        unpadded = None if valid is None else torch.cat(valid, 1)  # (B, N)
+        for i, (boxes, size) in enumerate(zip(gt_boxes, image_sizes)):
+            anchors, usable = self.at_border(everywhere, size)
+            if unpadded is not None:
+                usable = unpadded[i] if usable is None else usable & unpadded[i]
+            matches = match_anchors(
+                anchors,
+                boxes,
+                valid=usable,
+                ignore_boxes=None if ignore_boxes is None else ignore_boxes[i],
+                grids=grids,
+                trusted=True,  # they were checked where they came in
+                **asdict(self.match),
+            )
             generator = self.generator
             if isinstance(generator, Sequence):
                 generator = generator[i]
             objects, background = sample_anchors(
-                matches.labels, self.num_samples, self.positive_fraction, generator
+                matches.labels, generator=generator, **asdict(self.sample)
             )
             number = torch.cat([objects, background])
             parts.append(
@@ -342,27 +370,6 @@ class RegionProposalNetwork(nn.Module):
                 )
             )
         return _Examples(*(torch.cat(part) for part in zip(*parts)))
-
-    def _read(
-        self, features: Sequence[Tensor], image: Tensor, number: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Scores (M, 2) and deltas (M, 4) of M anchors, without those of the others."""
-        scores, deltas, places = [], [], []
-        start, shapes = 0, self.anchors.num_anchors[0]
-        for feature in features:
-            rows, columns = feature.shape[-2:]
-            end = start + rows * columns * shapes
-            here = ((number >= start) & (number < end)).nonzero()[:, 0]
-            # Within a level: (row * columns + column) * shapes + shape.
-            cell = (number[here] - start) // shapes
-            shape = ((number[here] - start) % shapes)[:, None, None]
-            output = self.head.at(feature, image[here], cell // columns, cell % columns)
-            scores.append(output.scores.take_along_dim(shape, 1)[:, 0])
-            deltas.append(output.deltas.take_along_dim(shape, 1)[:, 0])
-            places.append(here)
-            start = end
-        order = torch.cat(places).argsort()
-        return torch.cat(scores)[order], torch.cat(deltas)[order]
 
     def _losses(
         self, scores: Tensor, deltas: Tensor, examples: "_Examples", num_cells: int
@@ -397,6 +404,29 @@ class _Examples(NamedTuple):
     labels: Tensor
     anchors: Tensor
     gt_boxes: Tensor
+
+
+@contextmanager
+def evaluating(rpn: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode for a while, and back as it was.
+
+    Args:
+        rpn: any network.
+
+    >>> from rpn_lib.models import small_rpn
+    >>> rpn = small_rpn().train()
+    >>> with evaluating(rpn):
+    ...     print(rpn.training)
+    False
+    >>> rpn.training
+    True
+    """
+    was_training = rpn.training
+    rpn.eval()
+    try:
+        yield
+    finally:
+        rpn.train(was_training)
 
 
 def pad_images(

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rpn_lib.boxes import upcast
+
 # The largest growth of a side in one step: a 16 pixel anchor becomes at most 1000
 # pixels long. Without it, one wild delta of an untrained network overflows to infinity.
 MAX_LOG_SCALE = math.log(1000 / 16)
@@ -36,13 +38,13 @@ def encode(
         weights: factors of `t_x, t_y, t_w, t_h`, for targets of about equal spread.
 
     Returns:
-        `(..., 4)`, `t_x, t_y, t_w, t_h`, float32.
+        `(..., 4)`, `t_x, t_y, t_w, t_h`, float32; float64 where boxes or anchors are.
 
     >>> anchor = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     >>> encode(torch.tensor([[5.0, 0.0, 15.0, 20.0]]), anchor)
     tensor([[0.5000, 0.5000, 0.0000, 0.6931]])
     """
-    boxes, anchors = boxes.float(), anchors.float()
+    boxes, anchors = upcast(boxes), upcast(anchors)
     anchor_size = anchors[..., 2:] - anchors[..., :2]  # (..., 2)
     box_size = boxes[..., 2:] - boxes[..., :2]
     # Differences of corners first: they are small wherever in the image the boxes lie,
@@ -70,13 +72,14 @@ def decode(
             overflows.
 
     Returns:
-        `(..., 4)`, xyxy, pixels, float32; they may reach outside the image.
+        `(..., 4)`, xyxy, pixels, float32, or float64 where deltas or anchors are; they
+        may reach outside the image.
 
     >>> anchor = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     >>> decode(torch.tensor([[0.5, 0.5, 0.0, 0.6931472]]), anchor)
     tensor([[ 5.,  0., 15., 20.]])
     """
-    deltas, anchors = deltas.float(), anchors.float()
+    deltas, anchors = upcast(deltas), upcast(anchors)
     deltas = deltas / deltas.new_tensor(weights)
     anchor_size = anchors[..., 2:] - anchors[..., :2]  # (..., 2)
     shift = deltas[..., :2]

@@ -24,10 +24,10 @@ from torchvision.transforms import v2
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import SmallBackbone
 from rpn_lib.data.batches import InMemory
-from rpn_lib.data.voc import VOCFolder
+from rpn_lib.data.folder import open_folder
 from rpn_lib.evaluation import recall
+from rpn_lib.fast import match_anchors
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import match_anchors
 from rpn_lib.models import small_rpn
 from rpn_lib.nms import Proposals, ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork, RPNOutput
@@ -133,22 +133,22 @@ def bench_anchors():
     compare(
         "anchors, seen before", lambda: ours(GRIDS), lambda: theirs(images, maps), 30
     )
-    return torch.cat(ours(GRIDS))
+    return torch.cat(ours(GRIDS)), ours.grids(GRIDS)
 
 
-def bench_matching(anchors):
+def bench_matching(anchors, grids):
     matcher = _utils.Matcher(0.7, 0.3, allow_low_quality_matches=True)
     generator = torch.Generator().manual_seed(0)
-    for count in (50, 100):
+    for count in (1, 10, 50, 100):
         gt = true_boxes(count, generator)
         index = matcher(box_iou(gt, anchors))
         labels = torch.where(index >= 0, 1, torch.where(index == -1, 0, -1))
-        found = match_anchors(anchors, gt)
+        found = match_anchors(anchors, gt, grids=grids)
         assert torch.equal(found.labels, labels)
         assert torch.equal(found.gt_index[labels == 1], index[labels == 1])
         compare(
             f"matching, {count} true boxes",
-            lambda gt=gt: match_anchors(anchors, gt),
+            lambda gt=gt: match_anchors(anchors, gt, grids=grids),
             lambda gt=gt: matcher(box_iou(gt, anchors)),
             memory=True,
         )
@@ -286,10 +286,11 @@ def bench_seed():
     ours = AnchorGenerator(shapes=shapes, strides=[32], offset=0)
     assert torch.equal(ours([(32, 32)])[0], expected)
     matcher = _utils.Matcher(0.7, 0.3, allow_low_quality_matches=True)
+    grids = ours.grids([(32, 32)])
     gt = true_boxes(20, torch.Generator().manual_seed(0)).clamp(max=1024)
     compare(
         "1024 x 1024, stride 32: match, 20 boxes",
-        lambda: match_anchors(expected, gt),
+        lambda: match_anchors(expected, gt, grids=grids),
         lambda: matcher(box_iou(gt, expected)),
         repeats=20,
     )
@@ -378,8 +379,8 @@ def their_network():
 def bccd_halved(folder):
     half = v2.Resize(240)
     flips = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
-    train_set = InMemory(VOCFolder(folder, "train", half, on_bad_box="drop"), flips)
-    return train_set, InMemory(VOCFolder(folder, "val", half, on_bad_box="drop"))
+    train_set = InMemory(open_folder(folder, "train", half, on_bad_box="drop"), flips)
+    return train_set, InMemory(open_folder(folder, "val", half, on_bad_box="drop"))
 
 
 def bccd_with_torchvision(folder):
@@ -418,8 +419,7 @@ def main():
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{'':<44}{'ours':>12}{'torchvision':>14}{'ratio':>8}")
     bench_seed()
-    anchors = bench_anchors()
-    bench_matching(anchors)
+    bench_matching(*bench_anchors())
     for count in (100, 50):
         bench_large(count)
     folder = Path(os.environ.get("RPN_DATA", "data")) / "BCCD"

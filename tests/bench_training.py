@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import torch
-from test_data import write_folder
+from folders import write_folder
 from test_resume import run
 from torchvision.models import get_model, get_model_weights
 

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import STAGES, SmallBackbone, TorchvisionBackbone
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.rpn import RegionProposalNetwork
 
 SMALLEST = "mobilenet_v3_small"
@@ -293,7 +293,7 @@ def test_torchvisions_mobilenet_detector_changes_a_constant_of_the_weights():
     ],
 )
 def test_bad_settings_are_named(settings, message):
-    with pytest.raises(BoxError) as caught:
+    with pytest.raises(SettingError) as caught:
         TorchvisionBackbone(**settings)
     assert str(caught.value) == message
 
@@ -307,3 +307,16 @@ def test_without_a_network_the_error_says_what_to_do(cache):
     assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in message
     assert str(cache) in message
     assert "weights=None" in message
+
+
+def test_a_single_cell_cannot_be_normalised_over():
+    backbone, image = SmallBackbone().train(), torch.zeros(1, 3, 16, 9)
+    with pytest.raises(BoxError) as error:
+        backbone(image)
+    assert str(error.value) == (
+        "In training, one image of 9 x 16 pixels is a single cell of the feature map, "
+        "too little for batch normalisation: give more images, or larger ones."
+    )
+    assert backbone(image.expand(2, 3, 16, 9)).shape == (2, 128, 1, 1)
+    assert backbone(torch.zeros(1, 3, 17, 9)).shape == (1, 128, 2, 1)
+    assert backbone.eval()(image).shape == (1, 128, 1, 1)

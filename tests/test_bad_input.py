@@ -8,10 +8,10 @@ from torch import nn
 
 from rpn_lib.anchors import AnchorGenerator, anchor_grid, anchor_shapes
 from rpn_lib.boxes import check_boxes
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, RPNError, SettingError
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
 from rpn_lib.nms import ProposalSelector, nms
 from rpn_lib.rpn import RegionProposalNetwork, pad_images
 
@@ -312,12 +312,12 @@ MESSAGES = [
         "the same number.",
     ),
     (
-        lambda: network(positive_iou=0.2),
+        lambda: network(match=MatchRule(0.2)),
         "negative_iou=0.3 and positive_iou=0.2 must keep the order "
         "0 <= negative_iou <= positive_iou <= 1, with positive_iou above 0.",
     ),
     (
-        lambda: network(num_samples=0),
+        lambda: network(sample=SampleRule(0)),
         "num_samples=0 must be 1 or more and positive_fraction=0.5 between 0 and 1.",
     ),
     (
@@ -489,13 +489,33 @@ MESSAGES = [
     ("call", "message"), MESSAGES, ids=[message[:60] for _, message in MESSAGES]
 )
 def test_message(call, message):
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(RPNError) as error:
         call()
     assert str(error.value) == message
+    assert isinstance(error.value, (BoxError, SettingError))
 
 
-def test_box_errors_are_value_errors():
-    assert issubclass(BoxError, ValueError)
+@pytest.mark.parametrize("kind", [BoxError, SettingError])
+def test_errors_of_boxes_and_settings_are_value_errors(kind):
+    assert issubclass(kind, ValueError)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: RPNHead(0, 9),
+        lambda: RPNLoss(math.nan),
+        lambda: MatchRule(negative_iou=0.8),
+        lambda: MatchRule(min_best_iou=math.nan),
+        lambda: SampleRule(positive_fraction=2),
+        lambda: network(backbone=nn.Identity()),
+        lambda: network(border="cut"),
+        lambda: network(delta_weights=(1, 1, 1)),
+    ],
+)
+def test_no_box_is_at_fault_where_a_setting_is(call):
+    with pytest.raises(SettingError):
+        call()
 
 
 def test_message_names_the_level_of_a_bad_size():

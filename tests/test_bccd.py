@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from rpn_lib.cli import main
-from rpn_lib.data.folder import check_folder
+from rpn_lib.data.check import check_folder
+from rpn_lib.data.folder import open_folder
 from rpn_lib.data.samples import DIGEST, content_digest
-from rpn_lib.data.voc import VOCFolder
 from rpn_lib.errors import DataError
 
 
@@ -26,7 +26,7 @@ def bccd():
 
 
 def test_every_annotation_is_read(bccd):
-    splits = {name: VOCFolder(bccd, name, on_bad_box="drop") for name in SPLITS}
+    splits = {name: open_folder(bccd, name, on_bad_box="drop") for name in SPLITS}
     assert {name: len(split) for name, split in splits.items()} == SPLITS
     assert all(
         split.classes == ["Platelets", "RBC", "WBC"] for split in splits.values()
@@ -44,7 +44,7 @@ def test_its_two_broken_boxes_are_named(bccd):
     dropped = [
         line
         for name in SPLITS
-        for line in VOCFolder(bccd, name, on_bad_box="drop").dropped
+        for line in open_folder(bccd, name, on_bad_box="drop").dropped
     ]
     assert len(dropped) == 2
     for name, box in [
@@ -55,7 +55,7 @@ def test_its_two_broken_boxes_are_named(bccd):
     refused = 0
     for name in SPLITS:
         try:
-            VOCFolder(bccd, name)
+            open_folder(bccd, name)
         except DataError as error:
             refused += "BloodImage_003" in str(error)
     assert refused >= 1
@@ -77,6 +77,6 @@ def test_its_content_has_the_digest_that_downloads_are_compared_with(bccd):
 
 
 def test_the_check_finds_its_two_broken_boxes_and_nothing_else(bccd):
-    problems, summary = check_folder(bccd, [*SPLITS])
+    problems, summary, *_ = check_folder(bccd, [*SPLITS])
     assert summary == "364 images, 4,886 boxes."
     assert [problem.reason for problem in problems] == ["The width is zero."] * 2

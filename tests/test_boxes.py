@@ -5,7 +5,13 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpn_lib.boxes import box_area, box_intersection, box_iou, check_boxes
+from rpn_lib.boxes import (
+    box_area,
+    box_intersection,
+    box_iou,
+    check_boxes,
+    paired_iou,
+)
 
 UNIT = [0.0, 0.0, 1.0, 1.0]
 
@@ -155,3 +161,45 @@ def test_check_boxes_refuses_exactly_the_boxes_without_area(boxes):
         return
     with pytest.raises(ValueError, match=rf"^boxes, box {flat[0]} \[.* is zero\."):
         check_boxes(boxes)
+
+
+# Numbers that even bfloat16 and uint8 hold exactly.
+SMALL = [[0, 0, 250, 200], [0, 0, 200, 200], [10, 20, 240, 100]]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float16,
+        torch.bfloat16,
+        torch.float64,
+        torch.uint8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+    ],
+)
+@pytest.mark.parametrize("function", [box_iou, box_intersection, paired_iou])
+def test_any_type_of_number_is_computed_in_float32_or_better(dtype, function):
+    boxes = torch.tensor(SMALL).to(dtype)
+    assert torch.equal(boxes.double(), torch.tensor(SMALL).double())
+    exact = function(boxes.double(), boxes.double().flip(0))
+    found = function(boxes, boxes.flip(0))
+    assert found.dtype == (dtype if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(found.double(), exact, atol=0, rtol=1e-7)
+    areas = box_area(boxes)
+    assert areas.dtype == found.dtype
+    assert areas.tolist() == [50_000, 40_000, 230 * 80]
+
+
+def test_half_precision_does_not_overflow():
+    boxes = torch.tensor([[0.0, 0, 300, 250], [0, 0, 240, 250]]).half()
+    torch.testing.assert_close(box_iou(boxes[:1], boxes[1:]), torch.tensor([[0.8]]))
+
+
+@given(oracles.any_box_tensors(0, 6), oracles.any_box_tensors(0, 6))
+def test_paired_iou_is_the_diagonal_of_all_pairs(boxes1, boxes2):
+    count = min(len(boxes1), len(boxes2))
+    boxes1, boxes2 = boxes1[:count], boxes2[:count]
+    pairs = paired_iou(boxes1, boxes2)
+    assert torch.equal(pairs, box_iou(boxes1, boxes2).diagonal())

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from folders import annotate, environment, write_folder
 from PIL import Image
-from test_data import annotate, environment, write_folder
 
 from rpn_lib.backbones import TorchvisionBackbone
 from rpn_lib.cli import main, objects
@@ -383,15 +383,22 @@ def test_objects_too_small_to_learn_are_counted_or_refused(tmp_path, capsys):
     out = tmp_path / "out"
     assert train(data, out, "--side", 32, "--epochs", 1, "--sizes", 16) == 0
     assert "note: 1 of" in (text := capsys.readouterr().out)
-    assert "and not learnt; with --side 64 all are large enough." in text
-    for name in names:
-        annotate(data, name, [small], width=96, height=64)
-    assert train(data, out, "--side", 32, "--sizes", 16, "--overwrite") == 2
-    assert f"each of the {len(names)} objects is less than" in capsys.readouterr().err
-    for name in names:
-        annotate(data, name, [], width=96, height=64)
-    assert train(data, out, "--sizes", 16, "--overwrite") == 2
-    assert f"none of the {len(names)} images has an object" in capsys.readouterr().err
+    side = re.search(r"with --side (\d+) all of them would be learnt", text)[1]
+    assert train(data, out, "--side", side, "--epochs", 1, "--overwrite") == 0
+    assert "not learnt" not in capsys.readouterr().out
+    assert 64 <= int(side) <= 66  # no more than is needed
+    for kept in (small, None):
+        for name in names:
+            boxes = [] if kept is None else [kept]
+            annotate(data, name, boxes, width=96, height=64)
+        code = train(data, out, "--side", 32, "--sizes", 16, "--overwrite")
+        error = capsys.readouterr().err
+        assert code == 2
+        if kept is not None:
+            count = f"{len(names)} of {len(names)} objects are smaller than"
+            assert f"There is nothing to learn: {count}" in error
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
 
 
 def test_a_network_of_the_first_format_still_loads(tmp_path):
@@ -448,9 +455,9 @@ def test_evaluate_counts_pixels_as_in_training_or_as_told(
     assert train(data, trained, "--epochs", 1, "--first-pixel", 0) == 0
     counted = []
 
-    def opened(*arguments, first_pixel):
-        counted.append(first_pixel)
-        return open_folder(*arguments, first_pixel=first_pixel)
+    def opened(*arguments, **reading):
+        counted.append(reading["first_pixel"])
+        return open_folder(*arguments, **reading)
 
     monkeypatch.setattr("rpn_lib.cli.evaluate.open_folder", opened)
     arguments = ["evaluate", "--checkpoint", str(trained / "checkpoint.pt")]
@@ -506,7 +513,7 @@ def test_propose_in_a_folder_leaves_out_what_it_cannot_read(run, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["propose", "nowhere.jpg", "--checkpoint", "a.pt"], "a.pt is missing; train"),
+        (["propose", "nowhere.jpg"], "nowhere.jpg: there is no such file or folder."),
         (["evaluate", "--checkpoint", "nowhere.pt"], "nowhere.pt is missing; train"),
         (["anchors", "nowhere"], "nowhere is no folder."),
         (["check", "nowhere"], "nowhere is no folder."),

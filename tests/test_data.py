@@ -1,25 +1,16 @@
 """Made scenes and Pascal-VOC folders: right boxes, and errors that name the file."""
 
-import os
-import sys
-
 import pytest
 import torch
-from PIL import Image
+from folders import CELL, annotate
 from torch import Tensor
 from torchvision.io import write_jpeg
 from torchvision.transforms import v2
 
 from rpn_lib.data.batches import InMemory, collate
+from rpn_lib.data.folder import open_folder
 from rpn_lib.data.scenes import ShapesDataset
-from rpn_lib.data.voc import VOCFolder
 from rpn_lib.errors import BoxError, DataError
-
-
-def environment(**more):
-    """For a process that imports what this one can import, the tests as well."""
-    path = os.pathsep.join(filter(None, [os.path.dirname(__file__), *sys.path]))
-    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 class TestShapesDataset:
@@ -94,77 +85,25 @@ def scenes_of(dataset):
     return list(dataset)
 
 
-XML = """<annotation><filename>a.jpg</filename>
-<size><width>{width}</width><height>{height}</height><depth>3</depth></size>
-{objects}</annotation>"""
-OBJECT = (
-    "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin>"
-    "<xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
-)
-CELL = ("cell", 11, 21, 30, 40)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A VOC folder of two images: `a` with a cell and a speck, `b` with nothing."""
-    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "ImageSets/Main/train.txt").write_text("a\nb 1\n\n")
-    annotate(tmp_path, "a", [CELL, ("speck", 1, 1, 64, 48)])
-    annotate(tmp_path, "b", [])
-    for name in "ab":
-        image = torch.full((3, 48, 64), 99, dtype=torch.uint8)
-        write_jpeg(image, str(tmp_path / f"JPEGImages/{name}.jpg"))
-    return tmp_path
-
-
-def annotate(folder, name, objects, width=64, height=48):
-    text = "".join(OBJECT.format(*values) for values in objects)
-    xml = XML.format(width=width, height=height, objects=text)
-    (folder / f"Annotations/{name}.xml").write_text(xml)
-
-
-def write_folder(folder, scenes=None, train=13):
-    """Scenes as a Pascal-VOC folder: 13 to train on, the other 5 to validate with."""
-    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (folder / name).mkdir(parents=True)
-    scenes = scenes or ShapesDataset(18, image_size=(64, 96), sizes=(16, 40))
-    names = [f"scene_{i}" for i in range(len(scenes))]
-    for name, (image, target) in zip(names, scenes):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(
-            folder / f"JPEGImages/{name}.png"
-        )
-        boxes = [
-            (ShapesDataset.classes[label - 1], x1 + 1, y1 + 1, x2, y2)
-            for label, (x1, y1, x2, y2) in zip(
-                target["labels"].tolist(), target["boxes"].int().tolist()
-            )
-        ]
-        annotate(folder, name, boxes, *reversed(image.shape[1:]))
-    (folder / "ImageSets/Main/train.txt").write_text("\n".join(names[:train]))
-    (folder / "ImageSets/Main/val.txt").write_text("\n".join(names[train:]))
-    return folder
-
-
 class TestVOCFolder:
     def test_coordinates_count_from_one_and_include_the_last_pixel(self, folder):
-        image, target = VOCFolder(folder)[0]
+        image, target = open_folder(folder)[0]
         assert image.shape == (3, 48, 64)
         assert target["boxes"].tolist() == [[10, 20, 30, 40], [0, 0, 64, 48]]
         assert target["labels"].tolist() == [1, 2]
         assert target["image_id"] == "a"
 
     def test_an_image_without_objects_is_kept(self, folder):
-        dataset = VOCFolder(folder)
+        dataset = open_folder(folder)
         assert dataset.names == ["a", "b"]
         assert dataset.classes == ["cell", "speck"]
         assert dataset[1][1]["boxes"].shape == (0, 4)
 
     def test_image_and_boxes_are_transformed_together(self, folder):
-        image, target = VOCFolder(folder, transform=v2.Resize(24))[0]
+        image, target = open_folder(folder, transform=v2.Resize(24))[0]
         assert image.shape == (3, 24, 32)
         assert target["boxes"][0].tolist() == [5, 10, 15, 20]
-        flip = InMemory(VOCFolder(folder), v2.RandomHorizontalFlip(p=1))
+        flip = InMemory(open_folder(folder), v2.RandomHorizontalFlip(p=1))
         assert flip[0][1]["boxes"][0].tolist() == [34, 20, 54, 40]
 
     @pytest.mark.parametrize(
@@ -184,14 +123,14 @@ class TestVOCFolder:
     def test_a_bad_box_is_refused_by_file_and_number(self, folder, bad, message):
         annotate(folder, "a", [CELL, bad])
         with pytest.raises(DataError) as error:
-            VOCFolder(folder)
+            open_folder(folder)
         assert message in str(error.value)
         path = folder / "Annotations" / "a.xml"
         assert str(error.value).startswith(f"{path}, object 1")
 
     def test_a_bad_box_can_be_dropped_but_is_listed(self, folder):
         annotate(folder, "a", [CELL, ("cell", 30, 5, 30, 5)])
-        dataset = VOCFolder(folder, on_bad_box="drop")
+        dataset = open_folder(folder, on_bad_box="drop")
         assert dataset[0][1]["boxes"].tolist() == [[10, 20, 30, 40]]
         assert dataset[0][1]["labels"].tolist() == [1]
         assert len(dataset.dropped) == 1
@@ -199,37 +138,40 @@ class TestVOCFolder:
 
     def test_a_missing_split_tells_which_there_are(self, folder):
         with pytest.raises(DataError, match="this one has train"):
-            VOCFolder(folder, "val")
+            open_folder(folder, "val")
 
     def test_an_empty_split_is_refused(self, folder):
         (folder / "ImageSets/Main/val.txt").write_text("\n")
         with pytest.raises(DataError, match=r"val\.txt names no image"):
-            VOCFolder(folder, "val")
+            open_folder(folder, "val")
 
     def test_a_missing_annotation_is_named(self, folder):
         (folder / "Annotations/b.xml").unlink()
         with pytest.raises(
             DataError, match=r"b\.xml: The file is missing\. Annotate b, or"
         ):
-            VOCFolder(folder)
+            open_folder(folder)
 
     def test_broken_xml_is_named(self, folder):
         (folder / "Annotations/b.xml").write_text("<annotation><size>")
         with pytest.raises(
             DataError, match=r"b\.xml: It is not well-formed XML: no element"
         ):
-            VOCFolder(folder)
+            open_folder(folder)
 
     def test_xml_that_expands_entities_is_refused(self, folder):
         bomb = '<!DOCTYPE a [<!ENTITY b "b">]><annotation>&b;</annotation>'
         (folder / "Annotations/b.xml").write_text(bomb)
         with pytest.raises(DataError, match=r"b\.xml: It holds entities"):
-            VOCFolder(folder)
+            open_folder(folder)
 
-    def test_an_annotation_without_a_size_is_named(self, folder):
+    def test_a_size_that_the_annotation_lacks_is_that_of_the_picture(self, folder):
         (folder / "Annotations/b.xml").write_text("<annotation></annotation>")
-        with pytest.raises(DataError, match=r"b\.xml: size/height is missing"):
-            VOCFolder(folder)
+        dataset = open_folder(folder)
+        assert dataset.records[1].size == (48, 64)
+        assert dataset.notes == [
+            "1 files give no size of the picture: it was read from the pictures."
+        ]
 
     @pytest.mark.parametrize(
         ("content", "reason"),
@@ -238,7 +180,7 @@ class TestVOCFolder:
     def test_an_image_that_cannot_be_read_is_named(self, folder, content, reason):
         (folder / "JPEGImages/a.jpg").write_bytes(content)
         with pytest.raises(DataError, match=r"a\.jpg cannot be read as an image") as e:
-            VOCFolder(folder)[0]
+            open_folder(folder)[0]
         assert reason in str(e.value)
 
     def test_an_image_of_another_size_than_declared_is_named(self, folder):
@@ -246,11 +188,11 @@ class TestVOCFolder:
         with pytest.raises(
             DataError, match=r"a\.jpg: It is 64 x 40 pixels, but .*64 x 48"
         ):
-            VOCFolder(folder)[0]
+            open_folder(folder)[0]
 
     def test_an_unknown_way_with_bad_boxes_is_refused(self, folder):
         with pytest.raises(DataError, match='"error" or "drop", not \'ignore\''):
-            VOCFolder(folder, on_bad_box="ignore")
+            open_folder(folder, on_bad_box="ignore")
 
 
 def test_collate_keeps_images_of_different_sizes_and_counts():

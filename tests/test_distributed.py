@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from test_data import environment, write_folder
+from folders import environment, write_folder
 
 from rpn_lib.cli import main
 from rpn_lib.loss import RPNLoss

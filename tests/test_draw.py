@@ -2,8 +2,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from rpn_lib.errors import BoxError
-from rpn_lib.figures.boxes import STYLES, draw_line, legend, show_image
+from rpn_lib.errors import SettingError
+from rpn_lib.figures.boxes import ORANGE, STYLES, draw_line, legend, show_image
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_a_line_of_one_point_is_a_dot(ax):
 
 
 def test_a_line_of_an_unknown_style_is_refused(ax):
-    with pytest.raises(BoxError, match="style 'red' is none of gt, anchor"):
+    with pytest.raises(SettingError, match="style 'red' is none of gt, anchor"):
         draw_line(ax, [(4, 5)], "red")
 
 
@@ -43,6 +43,19 @@ def test_a_legend_has_the_names_given_and_leaves_out_what_has_none(ax):
     assert [line.get_color() for line in shown.get_lines()] == [
         STYLES[name].color for name in ("gt", "anchor", "curve 1")
     ]
+
+
+def test_what_is_drawn_as_points_is_a_point_in_the_legend(ax):
+    legend(ax, ["gt", "kept"], dots={"kept"})
+    box, point = ax.get_legend().legend_handles
+    assert (box.get_marker(), box.get_linestyle()) == ("", "-")
+    assert (point.get_marker(), point.get_linestyle()) == ("o", "None")
+    assert point.get_color() == STYLES["kept"].color == ORANGE
+
+
+def test_what_is_no_picture_is_refused():
+    with pytest.raises(SettingError, match=r"image has shape \(24, 32\); a picture is"):
+        show_image(torch.zeros(24, 32))
 
 
 def test_no_two_styles_of_boxes_look_the_same():

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.evaluation import (
     AREAS,
     IOU_THRESHOLDS,
@@ -388,7 +388,9 @@ def test_plot_of_recall_by_area(results):
     centres = [bar.get_x() + bar.get_width() / 2 for bar in ax.patches]
     assert (centres[0] + centres[4]) / 2 == pytest.approx(0)
     other = evaluate([ONE], [ONE], areas={"cells": (0, 200)})
-    with pytest.raises(BoxError, match="'other' has the areas all, cells, others have"):
+    with pytest.raises(
+        SettingError, match="'other' has the areas all, cells, others have"
+    ):
         plot_recall_area({**results, "other": other})
 
 
@@ -400,7 +402,7 @@ def test_plots_differ_in_more_than_colour(results):
     bars = plot_recall_area(dict(list(many.items())[:5])).containers
     assert len({group[0].get_hatch() for group in bars}) == 5
     for plot in (plot_recall_iou, plot_recall_proposals, plot_recall_area):
-        with pytest.raises(BoxError, match="No results to plot"):
+        with pytest.raises(SettingError, match="No results to plot"):
             plot({})
 
 

@@ -6,15 +6,14 @@ import re
 import numpy as np
 import pytest
 import torch
+from folders import CELL, annotate
 from PIL import Image
-from test_data import CELL, annotate, folder  # noqa: F401
 from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
 from torchvision.transforms import v2
 
-from rpn_lib.data.coco import CocoFolder
-from rpn_lib.data.folder import check_folder, is_coco, open_folder, scan_folder
+from rpn_lib.data.check import check_folder
+from rpn_lib.data.folder import open_folder, reader_of, scan_folder
 from rpn_lib.data.images import image_size, read_image
-from rpn_lib.data.voc import VOCFolder
 from rpn_lib.errors import DataError
 
 # One fault in a folder of two images, and what is said about it. A fault changes the
@@ -80,10 +79,6 @@ VOC_FAULTS = {
     "no image": (
         lambda f: write(f, "JPEGImages/b.jpg", b"<html>not found</html>"),
         "JPEGImages/b.jpg: It cannot be read as an image: it is in no format",
-    ),
-    "no size": (
-        lambda f: write(f, B, "<annotation></annotation>"),
-        "Annotations/b.xml: size/height is missing. Write the size of the picture",
     ),
     "size zero": (
         lambda f: annotate(f, "b", [], width=0),
@@ -163,10 +158,10 @@ VOC_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", VOC_FAULTS)
-def test_a_fault_of_a_voc_folder_is_reported(folder, fault):  # noqa: F811
+def test_a_fault_of_a_voc_folder_is_reported(folder, fault):
     assert check_folder(folder, ["train"])[0] == []
     VOC_FAULTS[fault][0](folder)
-    problems, _ = check_folder(folder, ["train"], classes=["cell", "speck"])
+    problems, *_ = check_folder(folder, ["train"], classes=["cell", "speck"])
     if fault == "xywh":
         problems = problems[:1]
     assert len(problems) == 1
@@ -174,10 +169,10 @@ def test_a_fault_of_a_voc_folder_is_reported(folder, fault):  # noqa: F811
 
 
 @pytest.mark.parametrize("fault", VOC_FAULTS)
-def test_training_on_it_is_refused_with_the_same_words(folder, fault):  # noqa: F811
+def test_training_on_it_is_refused_with_the_same_words(folder, fault):
     VOC_FAULTS[fault][0](folder)
     with pytest.raises(DataError) as error:
-        list(iterate(VOCFolder(folder, classes=["cell", "speck"])))
+        list(iterate(open_folder(folder, classes=["cell", "speck"])))
     told = str(error.value).replace("b.jpg cannot", "b.jpg: It cannot")
     assert told.startswith(f"{folder}/{VOC_FAULTS[fault][1]}"[:-20])
 
@@ -186,33 +181,33 @@ def iterate(dataset):
     return (dataset[i] for i in range(len(dataset)))
 
 
-def test_boxes_in_another_format_are_not_dropped_but_refused(folder):  # noqa: F811
+def test_boxes_in_another_format_are_not_dropped_but_refused(folder):
     """Those whose corners happen to be in order would stay, and be wrong."""
     VOC_FAULTS["xywh"][0](folder)
     with pytest.raises(DataError, match="look like x, y, width and height"):
-        VOCFolder(folder, on_bad_box="drop")
+        open_folder(folder, on_bad_box="drop")
 
 
-def test_the_number_of_further_problems_is_told(folder):  # noqa: F811
+def test_the_number_of_further_problems_is_told(folder):
     annotate(folder, "a", [("cell", 9, 9, 9, 9), ("cell", 8, 8, 8, 8)])
     with pytest.raises(DataError, match="1 more: rpn check lists them all"):
-        VOCFolder(folder)
+        open_folder(folder)
 
 
-def test_an_image_in_two_splits_is_reported(folder):  # noqa: F811
+def test_an_image_in_two_splits_is_reported(folder):
     write(folder, "ImageSets/Main/val.txt", "b\n")
-    problems, summary = check_folder(folder, ["train", "val"])
+    problems, summary, *_ = check_folder(folder, ["train", "val"])
     assert [p.reason for p in problems] == ["b is in train too."]
     assert summary == "3 images, 2 boxes."
 
 
-def test_pixels_that_count_from_0(folder):  # noqa: F811
+def test_pixels_that_count_from_0(folder):
     annotate(folder, "a", [("cell", 0, 21, 50, 40)])
-    dataset = VOCFolder(folder, first_pixel=0)
+    dataset = open_folder(folder, first_pixel=0)
     assert dataset[0][1]["boxes"].tolist() == [[0, 21, 50, 40]]
 
 
-def test_pictures_may_have_other_endings_and_lie_in_folders(folder):  # noqa: F811
+def test_pictures_may_have_other_endings_and_lie_in_folders(folder):
     (folder / "JPEGImages/b.jpg").unlink()
     Image.new("RGB", (64, 48)).save(folder / "JPEGImages/b.PNG", format="png")
     (folder / "JPEGImages/day").mkdir()
@@ -220,7 +215,7 @@ def test_pictures_may_have_other_endings_and_lie_in_folders(folder):  # noqa: F8
     Image.new("RGB", (64, 48)).save(folder / "JPEGImages/day/c.jpg")
     annotate(folder, "day/c", [CELL])
     write(folder, "ImageSets/Main/train.txt", "a\nb\nday/c\n")
-    assert [target["image_id"] for _, target in iterate(VOCFolder(folder))] == [
+    assert [target["image_id"] for _, target in iterate(open_folder(folder))] == [
         "a",
         "b",
         "day/c",
@@ -265,7 +260,7 @@ TRAIN = "annotations/instances_train.json"
 
 
 def test_boxes_crowds_and_classes_of_coco(coco):
-    dataset = CocoFolder(coco)
+    dataset = open_folder(coco)
     assert dataset.classes == ["cell", "speck"]
     targets = [target for _, target in iterate(dataset)]
     assert [t["image_id"] for t in targets] == ["a.jpg", "b.jpg", "c.jpg"]
@@ -276,7 +271,7 @@ def test_boxes_crowds_and_classes_of_coco(coco):
 
 
 def test_crowds_are_transformed_with_the_image(coco):
-    flipped = CocoFolder(coco, transform=v2.RandomHorizontalFlip(p=1))[1][1]
+    flipped = open_folder(coco, transform=v2.RandomHorizontalFlip(p=1))[1][1]
     assert flipped["ignore_boxes"].tolist() == [[33, 2, 63, 42]]
 
 
@@ -284,7 +279,7 @@ def test_boxes_are_those_of_torchvision(coco, capsys):
     theirs = wrap_dataset_for_transforms_v2(
         CocoDetection(str(coco / "train"), str(coco / TRAIN)), target_keys={"boxes"}
     )
-    ours = CocoFolder(coco)
+    ours = open_folder(coco)
     boxes = {target["image_id"]: target["boxes"] for _, target in iterate(ours)}
     assert torch.equal(boxes["a.jpg"], theirs[0][1]["boxes"])
 
@@ -419,11 +414,11 @@ COCO_FAULTS = {
 def test_a_fault_of_a_coco_folder_is_reported(coco, fault):
     assert check_folder(coco, ["train"])[0] == []
     COCO_FAULTS[fault][0](coco)
-    problems, _ = check_folder(coco, ["train"])
+    problems, *_ = check_folder(coco, ["train"])
     assert len(problems) == 1
     assert str(problems[0]).startswith(f"{coco}/{COCO_FAULTS[fault][1]}")
     with pytest.raises(DataError):
-        list(iterate(CocoFolder(coco)))
+        list(iterate(open_folder(coco)))
 
 
 def test_a_class_that_is_not_wanted(coco):
@@ -431,25 +426,25 @@ def test_a_class_that_is_not_wanted(coco):
     assert "category 0: The class 'speck' is unknown. Known are cell" in str(
         problems[0]
     )
-    dataset = CocoFolder(coco, classes=["cell"], on_bad_box="drop")
+    dataset = open_folder(coco, classes=["cell"], on_bad_box="drop")
     assert dataset[0][1]["boxes"].tolist() == [[10, 20, 30, 40]]
 
 
 def test_bad_boxes_of_coco_can_be_dropped(coco):
     set_box(0, [1, 2, 3, 0])(coco)
-    dataset = CocoFolder(coco, on_bad_box="drop")
+    dataset = open_folder(coco, on_bad_box="drop")
     assert len(dataset[0][1]["boxes"]) == 1
     assert "annotation 0 (id 1, image a.jpg)" in dataset.dropped[0]
 
 
 def test_parts_of_a_pixel_outside_are_rounding(coco):
     set_box(0, [-0.4, 2, 64.9, 4])(coco)
-    assert CocoFolder(coco)[0][1]["boxes"][0].tolist() == [0, 2, 64, 6]
+    assert open_folder(coco)[0][1]["boxes"][0].tolist() == [0, 2, 64, 6]
 
 
 def test_the_layout_of_roboflow(coco):
     (coco / TRAIN).rename(coco / "train/_annotations.coco.json")
-    assert is_coco(coco)
+    assert reader_of(coco).NAME == "COCO"
     assert open_folder(coco, "train").names == ["a.jpg", "b.jpg", "c.jpg"]
 
 
@@ -462,7 +457,7 @@ def test_a_missing_split_names_those_there_are(coco):
 
 def test_a_folder_of_neither_kind(tmp_path):
     with pytest.raises(DataError, match="holds no annotations"):
-        is_coco(tmp_path)
+        reader_of(tmp_path)
 
 
 # Pictures

@@ -1,7 +1,10 @@
 """Weights to torchvision and back, our RPN in its detector, compilers and ONNX."""
 
 import io
+import math
+import warnings
 from collections import OrderedDict
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -19,8 +22,8 @@ from torchvision.transforms.v2.functional import to_dtype
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import SmallBackbone
 from rpn_lib.data.scenes import ShapesDataset
-from rpn_lib.errors import BoxError
-from rpn_lib.export import Candidates
+from rpn_lib.errors import SettingError
+from rpn_lib.export import Candidates, Stages
 from rpn_lib.head import RPNHead
 from rpn_lib.interop import (
     AsTorchvisionRPN,
@@ -29,6 +32,7 @@ from rpn_lib.interop import (
     torchvision_head_state,
 )
 from rpn_lib.loss import RPNLoss
+from rpn_lib.matching import MatchRule, SampleRule, match_anchors
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork
 
@@ -152,7 +156,7 @@ def test_conventions_of_the_anchors():
 def test_conventions_of_the_loss():
     # Theirs: smooth L1 with beta 1/9, over the number sampled. Ours: 1, over objects.
     other = their_rpn(1)
-    settings = {"positive_fraction": 0.01, "num_samples": 400}
+    settings = {"sample": SampleRule(400, positive_fraction=0.01)}
     theirs, ours = (
         from_torchvision(other, [16], **settings, **loss)
         for loss in ({}, {"loss": RPNLoss(beta=1 / 9)})
@@ -160,7 +164,8 @@ def test_conventions_of_the_loss():
     features = list(feature_maps([16]).values())
     gt_boxes = [target["boxes"] for target in TARGETS]
     anchors = theirs.anchors([(8, 12)])[0]
-    labels = [theirs.match(anchors, boxes).labels for boxes in gt_boxes]
+    rule = asdict(theirs.match)
+    labels = [match_anchors(anchors, boxes, **rule).labels for boxes in gt_boxes]
     objects = sum(min(4, int((label == 1).sum())) for label in labels)
     assert objects == 8
     losses = []
@@ -174,9 +179,8 @@ def test_conventions_of_the_loss():
 def test_settings_are_taken_over_and_may_be_replaced():
     other = their_rpn(1, batch_size_per_image=100, positive_fraction=0.25)
     ours = from_torchvision(other, [16])
-    assert (ours.num_samples, ours.positive_fraction) == (100, 0.25)
-    assert ours.match.keywords["positive_iou"] == 0.6
-    assert ours.match.keywords["negative_iou"] == 0.25
+    assert ours.sample == SampleRule(100, positive_fraction=0.25)
+    assert ours.match == MatchRule(positive_iou=0.6, negative_iou=0.25)
     assert vars(ours.select) == {
         "pre_nms_top_k": 150,
         "post_nms_top_k": 60,
@@ -185,9 +189,9 @@ def test_settings_are_taken_over_and_may_be_replaced():
         "min_size": 1e-3,
     }
     backbone = SmallBackbone()
-    ours = from_torchvision(other, [16], backbone, num_samples=7)
+    ours = from_torchvision(other, [16], backbone, sample=SampleRule(7))
     assert ours.backbone is backbone
-    assert ours.num_samples == 7
+    assert ours.sample.num_samples == 7
 
 
 def test_strides_of_the_mobilenet_detector():
@@ -240,7 +244,7 @@ def test_no_weight_is_shared():
 
 
 def test_a_head_of_several_windows_is_refused():
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(SettingError) as error:
         from_torchvision(their_rpn(1, conv_depth=2), [16])
     assert str(error.value) == (
         "This head of torchvision has several sliding windows (conv_depth above 1); "
@@ -249,7 +253,7 @@ def test_a_head_of_several_windows_is_refused():
 
 
 def test_weights_of_something_else_are_refused():
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(SettingError) as error:
         load_torchvision_head(RPNHead(16, 12, 16), {"weight": torch.zeros(1)})
     assert str(error.value) == (
         "state has the names ['weight'], not ['bbox_pred.bias', 'bbox_pred.weight', "
@@ -261,7 +265,7 @@ def test_weights_of_something_else_are_refused():
 def test_weights_of_another_shape_are_refused_and_change_nothing():
     head = RPNHead(16, 9, hidden_channels=16)
     before = torchvision_head_state(head)
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(SettingError) as error:
         load_torchvision_head(head, their_rpn(1).head.state_dict())
     assert str(error.value) == (
         "cls_logits.weight has shape (12, 16, 1, 1), and this head needs (9, 16, 1, "
@@ -275,7 +279,7 @@ def test_weights_of_another_shape_are_refused_and_change_nothing():
 def test_anchors_off_their_cell_are_refused():
     other = their_rpn(1)
     other.anchor_generator.cell_anchors = [torch.tensor([[0.0, 0, 8, 8]])]
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(SettingError) as error:
         from_torchvision(other, [16])
     assert str(error.value) == (
         "An anchor of level 0 is not centred on its cell: [[0.0, 0.0, 8.0, 8.0]]. "
@@ -419,6 +423,7 @@ SETTINGS = [
     {},
     {"border": "clip"},
     {"delta_weights": (10.0, 10.0, 5.0, 5.0)},
+    {"select": ProposalSelector(70, 40, score_threshold=0.52, min_size=25)},
 ]
 
 
@@ -428,12 +433,12 @@ def test_candidates_and_nms_are_the_proposals(levels, settings):
     rpn = network(levels, **settings)
     images = torch.rand(2, 3, 90, 130)
     with torch.no_grad():
-        boxes, scores, levels_of = Candidates(rpn)(images)
+        boxes, logits, levels_of = Candidates(rpn)(images)
     for i, proposals in enumerate(rpn(images).proposals):
-        kept = batched_nms(boxes[i], scores[i], levels_of, 0.7)
-        kept = kept[(boxes[i][kept, 2:] > boxes[i][kept, :2]).all(1)]
+        kept = batched_nms(boxes[i], logits[i], levels_of, 0.7)
+        kept = kept[logits[i, kept] > -math.inf][: rpn.select.post_nms_top_k]
         torch.testing.assert_close(boxes[i][kept], proposals.boxes)
-        torch.testing.assert_close(scores[i][kept], proposals.scores)
+        torch.testing.assert_close(logits[i][kept].sigmoid(), proposals.scores)
 
 
 def test_everything_up_to_nms_compiles_without_a_graph_break():
@@ -456,8 +461,8 @@ def test_gradients_flow_through_the_compiled_graph():
     images, grads = torch.rand(1, 3, 64, 64), []
     for model in (compiled, Candidates(rpn)):
         rpn.zero_grad()
-        boxes, scores, _ = model(images)
-        (boxes.mean() + scores.mean()).backward()
+        boxes, logits, _ = model(images)
+        (boxes.mean() + logits.sigmoid().mean()).backward()
         grads.append([parameter.grad for parameter in rpn.parameters()])
     assert all(grad.isfinite().all() for grad in grads[0])
     for found, expected in zip(*grads):
@@ -476,7 +481,7 @@ def test_onnxruntime_finds_the_same_for_every_batch_and_size():
         candidates,
         (torch.rand(2, 3, 96, 128),),
         input_names=["images"],
-        output_names=["boxes", "scores", "levels"],
+        output_names=["boxes", "logits", "levels"],
         dynamic_shapes=({0: free, 2: free, 3: free},),
         dynamo=True,
         verbose=False,
@@ -492,6 +497,104 @@ def test_onnxruntime_finds_the_same_for_every_batch_and_size():
             expected = candidates(images)
         found = session.run(None, {"images": images.numpy()})
         for ours, other in zip(expected, found):
+            torch.testing.assert_close(
+                torch.from_numpy(other), ours, atol=1e-4, rtol=1e-5
+            )
+
+
+# Every stage
+
+
+STAGED = ProposalSelector(70, 40, iou_threshold=0.6, score_threshold=0.3, min_size=15)
+
+
+def staged(levels, **settings):
+    """A network whose scores lie far apart, so that rounding changes no order."""
+    rpn = network(levels, select=STAGED, **settings)
+    nn.init.normal_(rpn.head.classifier[0].weight, std=3)
+    return rpn
+
+
+@pytest.mark.parametrize("border", ["keep", "clip"])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_stages_end_in_the_proposals_of_the_network(levels, border):
+    rpn = staged(levels, border=border)
+    picture = torch.rand(1, 3, 90, 130)
+    with torch.no_grad():
+        stages = Stages(rpn, pre_nms_top_k=70)(picture)
+    (proposals,) = rpn(picture).proposals
+    assert torch.equal(stages.boxes[stages.kept], proposals.boxes)
+    assert torch.equal(stages.scores[stages.kept], proposals.scores)
+    assert 0 < len(proposals.boxes) <= 40
+    assert (~stages.usable).any()
+    torch.testing.assert_close(stages.logits[stages.top].sigmoid(), stages.scores)
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_stages_tell_who_suppresses_whom(levels):
+    rpn = staged(levels)
+    with torch.no_grad():
+        stages = Stages(rpn, pre_nms_top_k=70)(torch.rand(1, 3, 90, 130))
+    left = []  # greedy NMS by hand; best first
+    for i in range(len(stages.top)):
+        by = -1
+        if stages.usable[i]:
+            for j in left:
+                if stages.levels[j] == stages.levels[i] and stages.iou[j, i] > 0.6:
+                    by = j
+                    break
+            else:
+                left.append(i)
+        assert stages.suppressed_by[i] == by
+    assert stages.kept.nonzero()[:, 0].tolist() == left[:40]
+    assert (stages.suppressed_by >= 0).any()
+
+
+def test_stages_take_the_earlier_anchor_of_equal_scores():
+    rpn = network(levels=2)
+    for parameter in rpn.head.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        stages = Stages(rpn, pre_nms_top_k=3)(torch.rand(1, 3, 64, 64))
+    assert stages.top.tolist() == [0, 1, 2, 384, 385, 386]
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_onnxruntime_finds_the_same_stages(levels):
+    pytest.importorskip("onnxscript", reason="ONNX export needs onnxscript")
+    runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    if not hasattr(torch.export.Dim, "DYNAMIC"):
+        pytest.skip("ONNX export with free sizes needs torch 2.6; this is older")
+    stages = Stages(staged(levels), pre_nms_top_k=70).eval()
+    free = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings():  # torchvision's NMS and the newest torch
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(
+            stages,
+            (torch.rand(1, 3, 96, 128),),
+            input_names=["images"],
+            output_names=stages.names,
+            dynamic_shapes=({2: free, 3: free},),
+            dynamo=True,
+            verbose=False,
+            optimize=False,
+        )
+    kinds = [node.op_type for node in program.model_proto.graph.node]
+    assert kinds.count("BatchNormalization") == (7 if levels == 1 else 1)
+    file = io.BytesIO()
+    program.save(file)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(file.getvalue(), options)
+    assert [output.name for output in session.get_outputs()] == stages.names
+    for size in [(96, 128), (70, 90)]:
+        picture = torch.rand(1, 3, *size)
+        with torch.no_grad():
+            expected = stages(picture)
+        # Rounding may put nearly equal scores into another order.
+        found = session.run(None, {"images": picture.numpy()})
+        for ours, other in zip([*expected[:-1], *expected.features], found):
             torch.testing.assert_close(
                 torch.from_numpy(other), ours, atol=1e-4, rtol=1e-5
             )

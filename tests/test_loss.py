@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 from rpn_lib.loss import RPNLoss, box_loss, objectness_loss, smooth_l1
 
 number = st.floats(-20, 20, width=32)
@@ -280,7 +280,7 @@ def test_without_a_number_of_cells_the_paper_divides_by_1():
     ],
 )
 def test_unknown_names_are_refused(setting):
-    with pytest.raises(BoxError):
+    with pytest.raises(SettingError):
         RPNLoss(**setting)
 
 
@@ -290,3 +290,30 @@ def test_defaults_and_limits():
     four = torch.zeros(1, 2), torch.ones(1), torch.ones(1, 4), torch.zeros(1, 4)
     assert RPNLoss(beta=0)(*four)["box"].item() == 4
     assert RPNLoss(lambda_=0)(*four)["box"].item() == 0
+
+
+@pytest.mark.parametrize("normalizer", ["positives", "sampled", "paper"])
+def test_with_the_mean_counts_the_mean_of_two_halves_is_the_whole(normalizer):
+    generator = torch.Generator().manual_seed(0)
+    scores, labels = torch.randn(9, 2, generator=generator), torch.zeros(9)
+    labels[:4] = 1  # 4 objects: 3 in the first part, 1 in the second
+    deltas, targets = torch.randn(2, 4, 4, generator=generator)
+    order = torch.tensor([0, 1, 2, 4, 5, 6, 3, 7, 8])
+    loss = RPNLoss(lambda_=3, normalizer=normalizer)
+    whole = loss(scores, labels, deltas, targets, num_cells=50)
+    counts = torch.tensor([9 / 2, 4 / 2, 50 / 2])
+    halves = [
+        loss(scores[a], labels[a], deltas[b], targets[b], 25, counts=counts)
+        for a, b in [(order[:6], slice(0, 3)), (order[6:], slice(3, 4))]
+    ]
+    for name, value in whole.items():
+        mean = (halves[0][name] + halves[1][name]) / 2
+        torch.testing.assert_close(mean, value)
+
+
+def test_counts_of_nothing_give_no_loss():
+    none = torch.zeros(0, 4)
+    losses = RPNLoss()(
+        torch.zeros(0, 2), torch.zeros(0), none, none, counts=torch.zeros(3)
+    )
+    assert [loss.item() for loss in losses.values()] == [0, 0]

@@ -3,14 +3,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import (
-    DynamicOutputShapeException,
-    FakeTensorMode,
-)
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 from torchvision.ops import box_iou as their_iou
 
-import rpn_lib.matching
 from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.errors import BoxError
 from rpn_lib.matching import match_anchors, sample_anchors
@@ -335,58 +330,6 @@ def test_equal_to_torchvision_where_every_box_overlaps_an_anchor(
     assert torch.equal(ours.gt_best_iou, table.max(dim=1).values)
 
 
-# Blocks
-
-
-@pytest.mark.parametrize("pairs", [1, 7, 1000, 10**9])
-@pytest.mark.parametrize("num_gt", [1, 6])
-def test_block_size_does_not_matter(monkeypatch, pairs, num_gt):
-    generator = torch.Generator().manual_seed(num_gt)
-    anchors = oracles.integer_boxes(generator, 301)  # ties in several blocks
-    gt_boxes = oracles.integer_boxes(generator, num_gt)
-    valid = torch.rand(301, generator=generator) < 0.7
-    expected = match_anchors(anchors, gt_boxes, valid=valid, min_num_positives=40)
-    monkeypatch.setattr(rpn_lib.matching, "BLOCK_PAIRS", pairs)
-    found = match_anchors(anchors, gt_boxes, valid=valid, min_num_positives=40)
-    assert_same(found, expected)
-
-
-def test_more_anchors_than_a_block_holds(monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    anchors = oracles.random_boxes(generator, 40_000, (600, 1000))
-    gt_boxes = oracles.random_boxes(generator, 20, (600, 1000))
-    assert len(anchors) * len(gt_boxes) > 2 * rpn_lib.matching.BLOCK_PAIRS
-    blocks = match_anchors(anchors, gt_boxes)
-    monkeypatch.setattr(rpn_lib.matching, "BLOCK_PAIRS", 10**9)
-    assert_same(match_anchors(anchors, gt_boxes), blocks)
-
-
-@pytest.mark.parametrize("least", [0.0, 0.2])
-def test_what_a_gpu_does_gives_the_same(monkeypatch, least):
-    """On a GPU no box is left out of a block; on a processor most are."""
-    generator = torch.Generator().manual_seed(2)
-    monkeypatch.setattr(rpn_lib.matching, "BLOCK_PAIRS", 500)
-    anchors = oracles.integer_boxes(generator, 301)
-    gt_boxes = oracles.integer_boxes(generator, 6)
-    valid = torch.rand(301, generator=generator) < 0.7
-    processor, gpu = (
-        rpn_lib.matching._best_pairs(anchors, gt_boxes, valid, least, skip=skip)
-        for skip in (True, False)
-    )
-    assert processor[3].any()
-    assert all(torch.equal(a, b) for a, b in zip(processor, gpu))
-
-
-def test_on_a_gpu_the_search_never_waits():
-    """Fake tensors have no values: whatever asks for one, and so would wait, raises."""
-    with FakeTensorMode():
-        anchors, gt_boxes = torch.zeros(40_000, 4), torch.zeros(20, 4)
-        found = rpn_lib.matching._best_pairs(anchors, gt_boxes, None, 0.0, skip=False)
-        assert [len(part) for part in found] == [40_000, 40_000, 20, 40_000]
-        with pytest.raises(DynamicOutputShapeException):
-            rpn_lib.matching._best_pairs(anchors, gt_boxes, None, 0.0, skip=True)
-
-
 def test_arguments_are_not_changed(grid):
     gt_boxes = oracles.random_boxes(torch.Generator().manual_seed(5), 3, (240, 320))
     before = grid.clone(), gt_boxes.clone()
@@ -525,3 +468,19 @@ def test_only_a_perfect_best_anchor_may_be_asked_for():
     matches = match_anchors(covering(9), TRUE, positive_iou=1, min_best_iou=1)
     assert matches.labels.tolist() == [-1]
     assert match_anchors(TRUE, TRUE, min_best_iou=1).labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.int64]
+)
+def test_any_type_of_number_is_computed_in_float32_or_better(dtype):
+    # Areas of 75,000 are too large for float16 (65,504), 240 x 240 for uint8.
+    anchors = torch.tensor([[0, 0, 240, 240], [0, 0, 192, 240], [0, 0, 16, 16]])
+    gt_boxes = torch.tensor([[0, 0, 240, 240], [0, 0, 16, 24]])
+    exact = match_anchors(anchors.double(), gt_boxes.double())
+    found = match_anchors(anchors.to(dtype), gt_boxes.to(dtype))
+    assert found.labels.tolist() == exact.labels.tolist() == [1, 1, 1]
+    assert torch.equal(found.gt_index, exact.gt_index)
+    torch.testing.assert_close(found.iou.double(), exact.iou, atol=1e-7, rtol=0)
+    assert exact.iou.dtype == torch.float64
+    assert found.iou.dtype == (dtype if dtype == torch.float64 else torch.float32)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpn_lib.boxes import box_iou
+from rpn_lib.errors import BoxError
 from rpn_lib.nms import ProposalSelector, nms
 
 # Three of a kind and one apart: IoU of the first two 9/11, of the first and third 4/6.
@@ -336,3 +337,33 @@ def test_many_boxes_on_one_object_do_not_hide_the_others():
     select = ProposalSelector(post_nms_top_k=3)
     found = select([logits], [torch.zeros(24, 4)], [anchors], (60, 60))
     assert torch.equal(found.boxes, places)
+
+
+def test_logits_whose_probabilities_are_equal_keep_their_order():
+    """The sigmoid of 20 and of 25 is 1 in float32; the better box still comes first."""
+    logits = torch.tensor([20.0, 25.0])
+    assert (logits.sigmoid() == 1).all()
+    found = ProposalSelector()([logits], [torch.zeros(2, 4)], [BOXES[:2]], (50, 50))
+    assert found.boxes.tolist() == [BOXES[1].tolist()]
+
+
+def test_of_equal_logits_the_earlier_anchor_and_level_come_first():
+    generator = torch.Generator().manual_seed(0)
+    anchors = [oracles.random_boxes(generator, n, (500, 500)) for n in (3000, 3000)]
+    logits = [torch.ones(3000), torch.ones(3000)]
+    selector = ProposalSelector(10, 15, iou_threshold=1.0)
+    found = selector(logits, [torch.zeros(3000, 4)] * 2, anchors, (500, 500))
+    assert torch.equal(found.boxes, torch.cat([anchors[0][:10], anchors[1][:5]]))
+
+
+def test_a_score_that_is_not_a_number_is_refused():
+    with pytest.raises(BoxError, match="score 1 is NaN"):
+        nms(BOXES, torch.tensor([0.9, math.nan, 0.7, 0.6]), 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int64])
+def test_boxes_of_any_type_of_number(dtype):
+    boxes = torch.tensor([[0, 0, 300, 250], [0, 0, 240, 250]]).to(dtype)  # IoU 0.8
+    scores = torch.tensor([0.9, 0.8])
+    assert nms(boxes, scores, 0.5).tolist() == [0]
+    assert nms(boxes, scores, 0.85).tolist() == [0, 1]

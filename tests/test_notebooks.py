@@ -1,15 +1,19 @@
-"""The committed notebooks keep the rules of the book."""
+"""The committed notebooks keep the rules, and the rules find what breaks them."""
 
+import base64
 import copy
 import io
+import shutil
 
 import nbformat
-import notebook_tools as tools
+import notebook_rules as rules
 import numpy as np
 import pytest
-from PIL import Image, ImageColor
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
-from rpn_lib.figures.boxes import STYLES
+import notebooks as tools
+from rpn_lib.data.samples import example_photo
 
 
 @pytest.fixture(params=tools.NOTEBOOKS, ids=lambda path: path.stem)
@@ -22,12 +26,12 @@ def test_there_are_notebooks():
 
 
 def test_notebook_keeps_the_rules(path):
-    assert tools.lint(path) == []
+    assert rules.lint(path) == []
 
 
-def write(tmp_path, notebook):
-    path = tmp_path / "02_broken.ipynb"
-    tools.nbformat.write(notebook, path)
+def write(tmp_path, notebook, name="02_broken"):
+    path = tmp_path / f"{name}.ipynb"
+    nbformat.write(notebook, path)
     return path
 
 
@@ -36,10 +40,10 @@ def first_cell(notebook):
 
 
 def with_tag(notebook, tag):
-    return next(c for c in notebook.cells if tag in c.metadata.get("tags", []))
+    return next(c for c in notebook.cells if tag in tools.tags(c))
 
 
-STDERR = nbformat.v4.new_output("stream", name="stderr", text="a warning")
+STDERR = new_output("stream", name="stderr", text="a warning")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,12 @@ STDERR = nbformat.v4.new_output("stream", name="stderr", text="a warning")
         (lambda nb: with_tag(nb, "solution").update(outputs=[]), "is a solution but"),
         (lambda nb: with_tag(nb, "exercise-check").update(outputs=[]), "but says ''"),
         (lambda nb: with_tag(nb, "lead-picture").metadata.pop("mystnb"), "alt text"),
+        (
+            lambda nb: with_tag(nb, "lead-picture").metadata.tags.append(
+                "data-picture"
+            ),
+            "must not be stored",
+        ),
         (lambda nb: nb.cells[0].pop("attachments"), "no lead picture"),
         (lambda nb: nb.metadata.clear(), "is stale"),
     ],
@@ -61,27 +71,299 @@ STDERR = nbformat.v4.new_output("stream", name="stderr", text="a warning")
 def test_a_broken_notebook_is_refused(tmp_path, breakage, message):
     notebook = copy.deepcopy(tools.read(tools.NOTEBOOKS[0]))
     breakage(notebook)
-    assert any(message in problem for problem in tools.lint(write(tmp_path, notebook)))
+    assert any(message in problem for problem in rules.lint(write(tmp_path, notebook)))
 
 
-def test_a_change_of_the_library_makes_notebooks_stale(tmp_path, monkeypatch):
-    notebook = tools.read(tools.NOTEBOOKS[0])
+def notebook_of(*cells):
+    """A notebook of these cells: a source, or a source and its tags."""
+    made = []
+    for cell in cells:
+        source, *tags = [cell] if isinstance(cell, str) else cell
+        made.append(new_code_cell(source, metadata={"tags": tags}))
+    return new_notebook(cells=made)
+
+
+def problems(tmp_path, *cells, name="90_new"):
+    return " | ".join(rules.lint(write(tmp_path, notebook_of(*cells), name)))
+
+
+def test_imports_do_not_count_as_lines_of_a_cell(tmp_path):
+    lines = "x = 1\n" * 15
+    imports = "import os\nfrom sys import (\n    path,\n    argv,\n)\n\n"
+    assert "besides imports" not in problems(tmp_path, imports + lines)
+    assert "has 16 lines besides imports" in problems(tmp_path, imports + lines + "x")
+
+
+GUARD = "# Serves the build.\nassert x == 1"
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["x = 1", (GUARD, "remove-cell")], ""),
+        (["x = 1", ("print(x)", "remove-cell")], "[2], tagged remove-cell, holds more"),
+        ([(GUARD, "remove-cell")], "[1], tagged remove-cell, does not follow"),
+        (
+            ["x = 1", (GUARD, "remove-cell"), (GUARD, "remove-cell")],
+            "[3], tagged remove-cell, does not follow",
+        ),
+    ],
+)
+def test_guards_are_asserts_below_what_they_guard(tmp_path, cells, message):
+    found = problems(tmp_path, *cells)
+    assert message in found
+    assert ("remove-cell" in found) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["x = 1", "x = 2\nfor x in [3]: pass"], ""),
+        (["def f():\n    x = 1", "x = 2", "y = [f for f in [1]]"], ""),
+        (["def f(): pass", ("def f(): return 1", "solution")], ""),
+        (["import torch", "import torch"], ""),
+        (["import torch.nn", "import torch.optim"], ""),
+        (["def f(): pass", "f = 1"], "f is function and value in cells [1], [2]"),
+        (["def f(): pass", "def f(): return 1"], "f is defined anew in cells [1], [2]"),
+        (["f = lambda: 1", "f = 2"], "f is function and value in cells [1], [2]"),
+        (["from a import b", "b = 1"], "b is import and value in cells [1], [2]"),
+        (["from a import b", "for b in c: pass"], "b is import and value"),
+        (["from a import b", "def b(): pass"], "b is function and import"),
+        (["from a import b", "from c import b"], "b is imported from a.b and c.b"),
+        (["import a as b, c as b"], "b is imported from a and c"),
+    ],
+)
+def test_a_name_stands_for_one_thing(cells, message):
+    found = list(rules.rebound(tools.code_cells(notebook_of(*cells))))
+    assert len(found) == bool(message)
+    assert message in "".join(found)
+
+
+def test_a_chapter_has_a_length(tmp_path):
+    cells = ["x"] * 71
+    assert "shows 71 cells; 70 are the most" in problems(tmp_path, *cells)
+    guarded = [*cells[:70], ("assert x", "remove-cell")]
+    assert "are the most" not in problems(tmp_path, *guarded)
+
+
+def test_words_are_those_that_are_read():
+    assert rules.count_words("Two words: $a + b$ and `a + b`.") == 5
+    assert rules.count_words("See [it](http://a.b/c d).\n\n$$x + y$$\n\n![p](q r)") == 2
+    assert rules.count_words("```\na b c\n```\nA box's 2,304 anchors.") == 4
+
+
+def test_exempt_chapters_are_warned_and_others_refused(tmp_path):
+    cells = ["import a", "import b"]
+    message = "imports in cells [1, 2]"
+    for name, exempt in (("01_old", True), ("90_new", False)):
+        path = write(tmp_path, notebook_of(*cells), name)
+        assert (message in " ".join(rules.warnings(path))) == exempt
+        assert (message in " ".join(rules.lint(path))) != exempt
+
+
+def test_what_needs_no_exemption_any_more_is_told(tmp_path):
+    (line,) = rules.warnings(write(tmp_path, notebook_of("1"), "01_done"))
+    assert "needs no exemption any more from: cells, words, imports" in line
+
+
+def test_judges_of_answers_are_folded(tmp_path):
+    judge = "def verdict(x):\n    return x\n\n\nanswer = 1\nverdict(answer)"
+    for tags, folded in ((), False), (("hide-input",), True):
+        found = problems(tmp_path, (judge, "exercise-check", *tags))
+        assert ("[1] judges an answer" in found) != folded
+    assert "judges" not in problems(tmp_path, ("check_value(a, b)", "exercise-check"))
+
+
+# ---- What a notebook's outputs depend on -------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A copy of the library that may be changed."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(tools.ROOT / "rpn_lib", tmp_path / "rpn_lib", ignore=ignore)
+    return tmp_path
+
+
+def names(source, root=tools.ROOT):
+    found = tools.dependencies(notebook_of(source), root)
+    return {path.relative_to(root / "rpn_lib").as_posix() for path in found}
+
+
+def test_dependencies_are_the_closure_of_the_imports(root):
+    library = {
+        "__init__.py": "_HOME = {'Net': 'net', 'work': 'deep.work'}\n"
+        "from rpn_lib.unused import x\n",
+        "net.py": "from rpn_lib import boxes\nDATA = 'weights.pt'\n",
+        "boxes.py": "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from rpn_lib.types import T\n",
+        "types.py": "",
+        "unused.py": "",
+        "lazy.py": "def f():\n    import rpn_lib.boxes\n",
+        "deep/__init__.py": "",
+        "deep/work.py": "from ..net import Net\n",
+        "weights.pt": "1",
+    }
+    shutil.rmtree(root / "rpn_lib")
+    for name, text in library.items():
+        path = root / "rpn_lib" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    net = {"net.py", "boxes.py", "weights.pt"}
+    deep = {"deep/__init__.py", "deep/work.py"} | net
+    for source, expected in {
+        "import torch": set(),
+        "import rpn_lib": set(),
+        "from rpn_lib import Net": net,
+        "import rpn_lib\nrpn_lib.Net()": net,
+        "from rpn_lib.net import Net": net,
+        "%matplotlib inline\ndef f():\n    from rpn_lib.lazy import f": {
+            "lazy.py",
+            "boxes.py",
+        },
+        "from rpn_lib import work": deep,
+        "from rpn_lib.deep.work import work": deep,
+        "from rpn_lib import deep": {"deep/__init__.py"},
+        "PROGRAM = 'from rpn_lib import types'": {"types.py"},
+    }.items():
+        assert names(source, root) == expected, source
+
+
+def test_commands_depend_on_the_command_line():
+    for source in ("!rpn train --help", "!python -m rpn_lib --help", "['rpn', 'x']"):
+        assert "cli/__init__.py" in names(source), source
+    assert names("!pip install rpn_x") == set()
+
+
+def stale(root):
+    """Which notebooks a change of the library in `root` makes stale."""
+    found = set()
+    for path in tools.NOTEBOOKS:
+        notebook = tools.read(path)
+        if tools.digest(notebook, root) != tools.digest(notebook):
+            found.add(path.stem[:2])
+    return found
+
+
+def test_a_word_in_the_command_line_leaves_all_notebooks_fresh(root):
+    assert stale(root) == set()
+    path = root / "rpn_lib" / "cli" / "__init__.py"
+    path.write_text(path.read_text() + "# a word\n")
+    users = {
+        path.stem[:2]
+        for path in tools.NOTEBOOKS
+        if any("!rpn " in cell.source for cell in tools.code_cells(tools.read(path)))
+    }
+    assert stale(root) == users
+
+
+def test_other_weights_make_stale_those_that_use_them_and_no_other(root):
+    (root / "rpn_lib" / "scenes.pt").write_bytes(b"other weights")
+    users = stale(root)
+    assert {"07", "08"} <= users  # the chapters that load the trained network
+    assert "01" not in users
+    for path in tools.NOTEBOOKS:
+        if "trained_rpn" in path.read_text():
+            assert path.stem[:2] in users
+
+
+def test_a_file_in_a_folder_of_the_library_is_noticed(root):
+    path = root / "rpn_lib" / "figures" / "explorer.js"
+    path.write_text(path.read_text() + "// a word\n")
+    explorers = {
+        path.stem[:2]
+        for path in tools.NOTEBOOKS
+        if "figures.explorer import" in path.read_text()
+    }
+    assert explorers
+    assert explorers <= stale(root)
+    path = root / "rpn_lib" / "data" / "scenes.py"
+    path.write_text(path.read_text() + "# a word\n")
+    assert len(stale(root)) == len(tools.NOTEBOOKS)  # every chapter has scenes
+
+
+def test_a_change_of_the_code_makes_a_notebook_stale():
+    notebook = notebook_of("1 + 1")
+    assert tools.is_stale(notebook)
+    notebook.metadata[tools.KEY] = {"digest": tools.digest(notebook)}
     assert not tools.is_stale(notebook)
-    (tmp_path / "rpn_lib").mkdir()
-    (tmp_path / "rpn_lib" / "boxes.py").write_text("changed")
-    monkeypatch.setattr(tools, "ROOT", tmp_path)
+    notebook.cells.append(new_markdown_cell("Prose."))
+    assert not tools.is_stale(notebook)
+    notebook.cells[0].source = "1 + 2"
     assert tools.is_stale(notebook)
 
 
-def test_a_palette_keeps_white_and_the_colours_of_boxes():
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)  # a busy photograph
-    pixels[:40] = 255
-    pixels[40:60] = rng.integers(250, 256, (20, 160, 3))  # and what is nearly white
-    for row, style in enumerate(STYLES.values()):
-        pixels[row] = ImageColor.getrgb(style.color)
-    before = io.BytesIO()
-    Image.fromarray(pixels).save(before, "PNG")
-    after = Image.open(io.BytesIO(tools._with_palette(before.getvalue())))
-    assert after.mode == "P"
-    assert (np.asarray(after.convert("RGB"))[:40] == pixels[:40]).all()
+# ---- Running -----------------------------------------------------------------------
+
+
+def png_output(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    png = base64.b64encode(file.getvalue()).decode()
+    return new_output("display_data", {"image/png": png, "text/plain": "<Figure>"})
+
+
+def stored(output):
+    ((kind, content),) = tools.pictures(new_code_cell(outputs=[output]))
+    return kind, Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
+
+
+def test_drawings_are_stored_to_the_pixel():
+    steps = np.linspace(0, 255, 640).astype(np.uint8)
+    drawing = np.stack([np.tile(steps, (480, 1))] * 3, axis=2)
+    drawing[100:200, 50:90] = (0, 158, 115)
+    (output,) = tools.tidy([png_output(drawing)])
+    kind, picture = stored(output)
+    assert kind == "png"
+    assert np.array_equal(np.asarray(picture), drawing)
+
+
+def test_photographs_are_stored_as_they_look():
+    """As a JPEG, under the limit: no sky in steps, and thin lines keep their colour."""
+    photo = np.asarray(Image.fromarray(example_photo()[0].permute(1, 2, 0).numpy()))
+    photo = np.array(Image.fromarray(photo).resize((900, 700)))
+    photo[100:103, 100:600] = (213, 94, 0)
+    (output,) = tools.tidy([png_output(photo)])
+    kind, picture = stored(output)
+    assert kind == "jpeg"
+    assert len(base64.b64decode(output.data["image/jpeg"])) <= tools.MAX_PICTURE
+    assert "image/png" not in output.data
+    difference = np.abs(np.asarray(picture).astype(int) - photo)
+    assert difference.mean() < 4
+    assert difference[101, 100:600].mean() < 12
+    assert len(picture.getcolors(10**6)) > 10_000
+
+
+def test_streams_in_pieces_are_joined():
+    pieces = [new_output("stream", name="stdout", text=text) for text in "abc"]
+    pieces.insert(1, STDERR)
+    assert [o.text for o in tools.tidy(pieces)] == ["a", "a warning", "bc"]
+
+
+def test_pictures_of_data_that_must_not_be_passed_on_are_dropped(tmp_path):
+    show = (
+        "import base64, os\nfrom IPython.display import display\n"
+        "png = base64.b64encode(b'').decode()\n"
+        "display({'image/png': png, 'text/plain': 'a figure'}, raw=True)\n"
+        "print(os.environ['OMP_NUM_THREADS'])"
+    )
+    path = write(tmp_path, notebook_of((show, "data-picture")))
+    tools.execute(path)
+    shown, printed = tools.read(path).cells[0].outputs
+    assert shown.data == {"text/plain": "a figure"}
+    assert printed.text == "1\n"
+    found = " | ".join(rules.lint(path))
+    assert "without alt text" in found  # the page still says what is there
+    assert "must not be stored" not in found
+
+
+def test_the_lead_picture_is_that_of_its_cell():
+    notebook = notebook_of(("1", "lead-picture"))
+    notebook.cells[0].outputs = tools.tidy([png_output(np.zeros((9, 9, 3), np.uint8))])
+    title = "# Title\n\n![A box.](attachment:lead.jpeg)"
+    notebook.cells.insert(0, new_markdown_cell(title))
+    tools.refresh_lead_picture(notebook)
+    first = notebook.cells[0]
+    assert first.source.endswith("![A box.](attachment:lead.png)")
+    ((_, content),) = tools.pictures(notebook.cells[1])
+    assert first.attachments == {"lead.png": {"image/png": content}}

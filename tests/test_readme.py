@@ -27,7 +27,9 @@ def test_code_runs(path):
 def test_commands_named_in_the_readme_are_targets_of_make():
     makefile = (ROOT / "Makefile").read_text()
     named = set(
-        re.findall(r"`make (\w+)`|^make (\w+)", (ROOT / "README.md").read_text(), re.M)
+        re.findall(
+            r"`make ([\w-]+)|^make ([\w-]+)", (ROOT / "README.md").read_text(), re.M
+        )
     )
     for target in {one or two for one, two in named}:
         assert re.search(rf"^{target}:", makefile, re.M), target

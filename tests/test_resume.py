@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from test_data import environment
+from folders import environment
 from torchvision.transforms import v2
 
 from rpn_lib.data.batches import InMemory

@@ -1,4 +1,5 @@
 from collections import OrderedDict
+from dataclasses import asdict
 
 import oracles
 import pytest
@@ -11,11 +12,12 @@ from torchvision.models.detection.image_list import ImageList
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import SmallBackbone
 from rpn_lib.boxes import box_iou
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork, pad_images
+from rpn_lib.sparse import head_at_anchors
 from rpn_lib.transforms import decode, encode
 
 NONE = torch.zeros(0, 4)
@@ -127,7 +129,7 @@ def test_proposals_are_skipped_on_request(images, gt_boxes):
 
 
 def test_the_generator_alone_decides_what_is_sampled(images, gt_boxes):
-    rpn = one_level(num_samples=20)
+    rpn = one_level(sample=SampleRule(20))
     first = seeded(rpn, images, gt_boxes, propose=False).losses
     torch.manual_seed(99)
     assert_same_losses(seeded(rpn, images, gt_boxes, propose=False).losses, first)
@@ -165,10 +167,8 @@ def test_settings_of_the_selector_may_be_changed_between_calls(images):
 
 def by_hand(rpn, images, gt_boxes, settings):
     """Losses and proposals of a network of one level, from the library's functions."""
-    matching = {"positive_iou", "negative_iou", "min_num_positives"} & settings.keys()
-    matching = {name: settings[name] for name in matching}
-    sampling = {"num_samples", "positive_fraction"} & settings.keys()
-    sampling = {name: settings[name] for name in sampling}
+    matching = asdict(settings.get("match", MatchRule()))
+    sampling = asdict(settings.get("sample", SampleRule()))
     loss = settings.get("loss", RPNLoss())
     select = settings.get("select", ProposalSelector())
     scores, deltas = rpn.head(rpn.backbone(images))
@@ -201,9 +201,9 @@ def by_hand(rpn, images, gt_boxes, settings):
     "settings",
     [
         {},
-        {"num_samples": 16, "positive_fraction": 0.25},
-        {"positive_iou": 0.5, "negative_iou": 0.2},
-        {"min_num_positives": 30},
+        {"sample": SampleRule(num_samples=16, positive_fraction=0.25)},
+        {"match": MatchRule(positive_iou=0.5, negative_iou=0.2)},
+        {"match": MatchRule(min_num_positives=30)},
         {"loss": RPNLoss(lambda_=10, beta=1 / 9)},
         {"select": ProposalSelector(pre_nms_top_k=40, iou_threshold=0.5)},
     ],
@@ -265,7 +265,7 @@ def test_losses_and_proposals_equal_those_of_torchvision(levels, images, gt_boxe
         AnchorGenerator(shapes=shapes, strides=[8, 16][:levels], offset=0),
         loss=RPNLoss(beta=1 / 9),
         select=ProposalSelector(pre_nms_top_k=150, post_nms_top_k=40),
-        num_samples=10**9,
+        sample=SampleRule(10**9),
     )
     other = their_rpn(excited(ours), generator)
     features = ours.backbone(images)
@@ -316,7 +316,7 @@ def test_a_batch_without_objects_has_finite_losses_and_gradients(make, images):
 
 
 def test_boxes_of_an_image_teach_nothing_about_another(images, gt_boxes):
-    rpn = one_level(num_samples=10**9)
+    rpn = one_level(sample=SampleRule(10**9))
     images.requires_grad_()
     rpn(images, gt_boxes, propose=False).losses["box"].backward()
     reached = images.grad.flatten(1).any(dim=1)
@@ -446,7 +446,7 @@ def test_two_images_are_learned_by_heart():
         image[:, y1:y2, x1:x2] = torch.tensor([0.9, 0.3, 0.6])[:, None, None]
         boxes.append(torch.tensor([[x1, y1, x2, y2]]))
     anchors = AnchorGenerator([16, 32], [1, 2, 0.5], strides=[16])
-    rpn = RegionProposalNetwork(SmallBackbone(), anchors, num_samples=10**6)
+    rpn = RegionProposalNetwork(SmallBackbone(), anchors, sample=SampleRule(10**6))
     optimizer = torch.optim.AdamW(rpn.parameters(), lr=2e-3)
     history = []
     for _ in range(60):
@@ -475,9 +475,9 @@ def labels_seen(rpn, monkeypatch):
     """Labels of every image, as the sampling gets to see them."""
     seen = []
 
-    def spy(labels, *args):
+    def spy(labels, **options):
         seen.append(labels)
-        return sample_anchors(labels, *args)
+        return sample_anchors(labels, **options)
 
     monkeypatch.setattr("rpn_lib.rpn.sample_anchors", spy)
     return seen
@@ -559,7 +559,7 @@ def test_clipped_anchors_are_what_is_learnt_from(images):
     corner = [torch.tensor([[0.0, 0.0, 20.0, 20.0]])] * 3  # of 32 x 32 around (4, 4)
 
     def box_loss(border):
-        rpn = one_level(border=border, positive_iou=0.95)
+        rpn = one_level(border=border, match=MatchRule(0.95))
         torch.nn.init.zeros_(rpn.head.regressor[0].weight)
         return rpn(images, corner).losses["box"].item()
 
@@ -615,7 +615,7 @@ def test_giou_is_learnt_on_boxes(images, gt_boxes):
     ],
 )
 def test_unknown_options_are_refused(settings, message):
-    with pytest.raises(BoxError) as error:
+    with pytest.raises(SettingError) as error:
         one_level(**settings)
     assert str(error.value) == message
 
@@ -624,7 +624,9 @@ def test_unknown_options_are_refused(settings, message):
 
 
 @pytest.mark.parametrize("make", [one_level, two_levels])
-@pytest.mark.parametrize("settings", [{}, {"num_samples": 7}, {"border": "drop"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"sample": SampleRule(7)}, {"border": "drop"}]
+)
 def test_losses_of_a_few_cells_are_those_of_the_whole_map(
     make, settings, images, gt_boxes, monkeypatch
 ):
@@ -650,7 +652,7 @@ def test_corners_of_a_map_are_read_off_right():
     every = torch.cat([output.scores.flatten(1, 3) for output in outputs], 1)
     number = torch.arange(every.shape[1]).flip(0).repeat(2)
     image = torch.arange(2).repeat_interleave(every.shape[1])
-    scores, deltas = rpn._read(features, image, number)
+    scores, deltas = head_at_anchors(rpn.head, features, 4, image, number)
     torch.testing.assert_close(scores, every[image, number], rtol=1e-4, atol=1e-5)
     assert deltas.shape == (len(number), 4)
 

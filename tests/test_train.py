@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from test_data import CELL, annotate, folder  # noqa: F401
+from folders import CELL, annotate
 from torchvision.transforms import v2
 
 from rpn_lib.backbones import STAGES
@@ -254,7 +254,7 @@ def test_proposing_leaves_the_mode_as_it_was():
     assert rpn.training
 
 
-def test_command_line_on_a_folder(folder, tmp_path, capsys):  # noqa: F811
+def test_command_line_on_a_folder(folder, tmp_path, capsys):
     (folder / "ImageSets/Main/val.txt").write_text("a\nb\n")
     out = tmp_path / "out"
     options = ["--epochs", "2", "--batch-size", "2", "--side", "96", "--out", str(out)]
@@ -289,7 +289,7 @@ def test_command_line_says_in_one_line_what_is_wrong(
     assert "Traceback" not in text
 
 
-def test_command_line_names_or_drops_a_bad_box(folder, tmp_path, capsys):  # noqa: F811
+def test_command_line_names_or_drops_a_bad_box(folder, tmp_path, capsys):
     (folder / "ImageSets/Main/val.txt").write_text("a\nb\n")
     annotate(folder, "a", [CELL, ("cell", 30, 5, 30, 5)])
     options = ["--data", str(folder), "--epochs", "1", "--batch-size", "2"]

@@ -211,14 +211,34 @@ def test_gradient_stops_where_growth_is_clamped():
     assert deltas.grad[0, 3] > 0
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_results_are_float32_whatever_the_network_computes_in(dtype):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_results_are_float32_where_the_network_computes_in_half_precision(dtype):
     boxes, anchors = random_pairs(9)
     deltas = encode(boxes, anchors).to(dtype)
     decoded = decode(deltas, anchors)
     assert decoded.dtype == torch.float32
     assert torch.equal(decoded, decode(deltas.float(), anchors))
     assert encode(boxes.to(dtype), anchors.to(dtype)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_whole_numbers_are_computed_in_float32(dtype):
+    boxes = torch.tensor([[0, 0, 250, 200], [10, 20, 240, 100]])
+    anchors = torch.tensor([[0, 0, 200, 240], [200, 100, 250, 220]])
+    exact = encode(boxes.double(), anchors.double())
+    deltas = encode(boxes.to(dtype), anchors.to(dtype))
+    assert deltas.dtype == torch.float32
+    torch.testing.assert_close(deltas.double(), exact, atol=1e-6, rtol=1e-6)
+    decoded = decode(deltas, anchors.to(dtype))
+    torch.testing.assert_close(decoded, boxes.float(), atol=1e-4, rtol=0)
+
+
+def test_float64_stays_float64():
+    boxes, anchors = (x.double() for x in random_pairs(9))
+    deltas = encode(boxes, anchors)
+    assert deltas.dtype == torch.float64
+    found = decode(deltas, anchors, max_log_scale=math.inf)
+    torch.testing.assert_close(found, boxes, atol=1e-9, rtol=0)
 
 
 def test_anchors_keep_their_places_beside_half_precision_deltas():

@@ -1,8 +1,8 @@
 """What search engines, other sites and lost readers see of the book.
 
 For each page of the book a description and a picture to be shown beside a link to it
-(OpenGraph), sitemap.xml, 404.html, and index.html, which leads to the first page. They
-need the address of the published site: `html.baseurl` in _config.yml.
+(OpenGraph), sitemap.xml, 404.html, and index.html, which leads to the first page. What
+needs the address of the published site is left out where `html.baseurl` is empty.
 """
 
 import base64
@@ -128,6 +128,20 @@ def write_sitemap(app):
     )
 
 
+def address_tags(app):
+    """Of index.html: what is known only where the book is published."""
+    base, root = app.config.html_baseurl, app.config.root_doc
+    if not base:
+        return ""
+    first = escape(base + app.builder.get_target_uri(root))
+    card = escape(base + card_name(app, root))
+    return (
+        f'<link rel="canonical" href="{first}">\n'
+        f'<meta property="og:url" content="{first}">\n'
+        f'<meta property="og:image" content="{card}">\n'
+    )
+
+
 def write_pages(app):
     """index.html and 404.html, out of the templates beside this file."""
     root = app.env.get_doctree(app.config.root_doc)
@@ -137,8 +151,7 @@ def write_pages(app):
         # The page for a wrong address is served at any depth: its links are absolute.
         "base": escape(urlsplit(app.config.html_baseurl).path or "/"),
         "first": escape(app.builder.get_target_uri(app.config.root_doc)),
-        "address": escape(app.config.html_baseurl),
-        "card": escape(card_name(app, app.config.root_doc)),
+        "address_tags": address_tags(app),
     }
     for name in ("index.html", "404.html"):
         template = (Path(__file__).parent / name).read_text("utf-8")

@@ -1,14 +1,18 @@
-"""`rpn check`: what cannot be right in a folder of annotated photographs."""
+"""`rpn check`: what is wrong with a folder of annotated photographs?"""
 
 import argparse
+import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from rpn_lib.cli.console import log
-from rpn_lib.data.folder import check_folder, is_coco
-from rpn_lib.data.problems import report
+from rpn_lib.data.check import Checked, check_folder
+from rpn_lib.data.folder import splits_of
+from rpn_lib.data.problems import lines_of, report
 from rpn_lib.data.records import Record
+from rpn_lib.training.config import DataConfig, from_values
 from rpn_lib.training.progress import bar
+
+FOUND = 1  # exit code
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,32 +24,32 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         the exit code.
     """
-    splits = options.splits or _splits(options.folder)
-
-    def shown(records: list[Record]) -> Iterable[Record]:
-        return bar(records, unit="image", leave=False)
-
-    problems, summary = check_folder(
+    splits = options.splits or splits_of(options.folder)
+    found = check_folder(
         options.folder,
         splits,
         decode=not options.quick,
+        progress=_shown,
         classes=options.classes,
-        first_pixel=options.first_pixel,
-        progress=shown,
+        **from_values(DataConfig, vars(options)).reading(),
     )
-    log.info(report(problems, f"{', '.join(splits)}: {summary}"))
-    return 1 if problems else 0
+    for note in found.notes:
+        log.info(f"note: {note}")
+    for line in lines_of(found.warnings, options.all):
+        log.info(f"warning: {line}")
+    log.info(_summary(found, splits, options.all))
+    return FOUND if found.problems else 0
 
 
-def _splits(folder: Path) -> list[str]:
-    """Train, val and test, those of them that there are; else every one."""
-    if is_coco(folder):
-        there = {
-            path.stem.removeprefix("instances_") for path in folder.rglob("*.json")
-        }
-        there |= {path.parent.name for path in folder.glob("*/_annotations.coco.json")}
-        there -= {"_annotations.coco"}
-    else:
-        there = {path.stem for path in (folder / "ImageSets/Main").glob("*.txt")}
-    known: list[str] = ["train", "val", "valid", "test"]
-    return [name for name in known if name in there] or sorted(there) or ["train"]
+def _shown(records: list[Record]) -> Iterable[Record]:
+    return bar(records, unit="image", leave=False, show=sys.stderr.isatty())
+
+
+def _summary(found: Checked, splits: list[str], list_all: bool) -> str:
+    text = f"{', '.join(splits)}: {found.summary}"
+    count = len(found.warnings)
+    if count:
+        text += f" {count:,} warning{'' if count == 1 else 's'}."
+    if count and not found.problems:
+        return f"{text} No problems."
+    return report(found.problems, text, list_all)

@@ -8,17 +8,17 @@ from torch.utils.data import Dataset
 
 from rpn_lib.cli.console import log
 from rpn_lib.cli.device import usable_device
-from rpn_lib.cli.images import ResizeAll
 from rpn_lib.cli.objects import SIDES
 from rpn_lib.cli.run_folder import save_figure, write_json
 from rpn_lib.data.folder import open_folder
 from rpn_lib.data.records import Sample
+from rpn_lib.data.resize import Resize
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.models import network_of
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
 from rpn_lib.training.checkpoint import read_state
-from rpn_lib.training.config import DataConfig, TrainConfig, from_values
+from rpn_lib.training.config import READING, DataConfig, TrainConfig, from_values
 from rpn_lib.training.measure import Measured, compare, measure
 
 
@@ -75,14 +75,14 @@ def _validation(options: argparse.Namespace, about: dict[str, Any]) -> Dataset[S
         return ShapesDataset(100, seed=1)
     # How the files are to be read is known of the training data only.
     known = about if options.data is None else {}
-    names = ("on_bad_box", "first_pixel")
+    names = ("on_bad_box", *READING)
     values = {name: known[name] for name in names if name in known}
     values |= {name: value for name, value in vars(options).items() if name in names}
     config = from_values(DataConfig, values)
     return open_folder(
         folder,
         options.split or about.get("val_split") or config.val_split,
-        ResizeAll(options.side or about.get("side") or SIDES[0]),
+        Resize(options.side or about.get("side") or SIDES[0]),
         config.on_bad_box,
-        first_pixel=config.first_pixel,
+        **config.reading(),
     )

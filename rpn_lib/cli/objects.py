@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from rpn_lib.anchors import AnchorGenerator
+from rpn_lib.cli.console import log
 from rpn_lib.coverage import coverage, suggest_shapes
 from rpn_lib.data.batches import InMemory
-from rpn_lib.data.records import Record
-from rpn_lib.data.resize import MIN_SIDE, Resize
+from rpn_lib.data.records import Record, Scan, nothing_to_learn
+from rpn_lib.data.resize import MIN_SIDE, Resize, learnable, too_small
 from rpn_lib.errors import BoxError, DataError
 from rpn_lib.training.config import NetworkConfig
 
@@ -41,23 +42,12 @@ class Objects(NamedTuple):
         sizes: `(height, width)` of each image after resizing.
         names: of the images.
         side: shorter side that photographs are resized to; `None` for scenes.
-        small: how many more there are, too small to be learnt after resizing.
-        side_for_small: shorter side at which those would be learnt too.
-        ignored: how many regions are ignored.
     """
 
     boxes: list[Tensor]
     sizes: list[tuple[int, int]]
     names: list[str]
     side: int | None
-    small: int = 0
-    side_for_small: int = 0
-    ignored: int = 0
-
-    @property
-    def total(self) -> int:
-        """How many there are to learn."""
-        return sum(map(len, self.boxes))
 
 
 def objects_of_scenes(scenes: InMemory) -> Objects:
@@ -71,46 +61,28 @@ def objects_of_scenes(scenes: InMemory) -> Objects:
 
 
 def objects_of(records: Sequence[Record], side: int | None = None) -> Objects:
-    """The objects of annotated photographs.
+    """The objects of annotated photographs that are large enough to be learnt.
 
     Args:
         records: of a folder.
         side: shorter side to resize to; chosen by `choose_side` if not given.
 
     >>> from pathlib import Path
-    >>> boxes = torch.tensor([[0.0, 0, 40, 40], [0, 0, 2, 2]])
+    >>> from rpn_lib.data.records import as_boxes
+    >>> boxes = as_boxes([[0, 0, 40, 40], [0, 0, 2, 2]])
     >>> record = Record("a", Path("a.jpg"), (480, 640), boxes, [], boxes[:0])
-    >>> found = objects_of([record], 240)
-    >>> found.boxes[0].tolist(), found.small, found.side_for_small
-    ([[0.0, 0.0, 20.0, 20.0]], 1, 480)
+    >>> objects_of([record], 240).boxes[0].tolist()
+    [[0.0, 0.0, 20.0, 20.0]]
     """
     side = side or choose_side(records)
     fit = Resize(side)
-    fitted = [fit_record(record, fit) for record in records]
-    small = sum(len(record.boxes) for record in records)
-    small -= sum(len(boxes) for boxes, _ in fitted)
+    fitted = [fit.boxes_of(record.boxes, record.size) for record in records]
     return Objects(
-        [boxes for boxes, _ in fitted],
-        [size for _, size in fitted],
+        [boxes[learnable(boxes)] for boxes in fitted],
+        [fit.size_of(record.size) for record in records],
         [record.name for record in records],
         side,
-        small,
-        max((_side_for(record) for record in records), default=0) if small else 0,
-        sum(len(record.crowds) for record in records),
     )
-
-
-def _side_for(record: Record) -> int:
-    """The least shorter side at which every object of an image is learnt."""
-    if not len(record.boxes):
-        return 0
-    least = float((record.boxes[:, 2:] - record.boxes[:, :2]).min())
-    # The longer side of an image may be 5/3 of `side`, see `Resize`.
-    across = max(min(record.size), 0.6 * max(record.size))
-    side = max(math.ceil(MIN_SIDE / least * across), 32)
-    while len(fit_record(record, Resize(side))[0]) < len(record.boxes):
-        side += 1  # sizes are rounded down
-    return side
 
 
 def choose_side(records: Sequence[Record]) -> int:
@@ -123,13 +95,15 @@ def choose_side(records: Sequence[Record]) -> int:
         records: of a folder.
 
     >>> from pathlib import Path
-    >>> boxes = torch.tensor([[0.0, 0, 40, 40]] * 10)
+    >>> from rpn_lib.data.records import as_boxes
+    >>> boxes = as_boxes([[0, 0, 40, 40]] * 10)
     >>> choose_side([Record("a", Path("a.jpg"), (480, 640), boxes, [], boxes[:0])])
     240
     """
+    boxes = [torch.as_tensor(record.boxes) for record in records]
     relative = [
-        (record.boxes[:, 2:] - record.boxes[:, :2]).prod(1).sqrt() / min(record.size)
-        for record in records
+        (one[:, 2:] - one[:, :2]).prod(1).sqrt() / min(record.size)
+        for one, record in zip(boxes, records)
     ]
     sizes = torch.cat([torch.zeros(0), *relative])
     if not len(sizes):
@@ -138,72 +112,49 @@ def choose_side(records: Sequence[Record]) -> int:
     return int(min(max(math.ceil(wanted / 16) * 16, SIDES[0]), SIDES[1]))
 
 
-def fit_record(record: Record, fit: Resize) -> tuple[Tensor, tuple[int, int]]:
-    """Boxes and size of an image as they will be after `fit`, without the image.
-
-    >>> from pathlib import Path
-    >>> boxes = torch.tensor([[0.0, 0, 40, 40]])
-    >>> record = Record("a", Path("a.jpg"), (480, 640), boxes, [], boxes[:0])
-    >>> fit_record(record, Resize(240))
-    (tensor([[ 0.,  0., 20., 20.]]), (240, 320))
-    """
-    height, width = record.size
-    size = fit.size_of(record.size)
-    factors = torch.tensor([size[1] / width, size[0] / height] * 2)
-    boxes = record.boxes * factors
-    boxes[:, 2:] = torch.minimum(boxes[:, 2:], torch.tensor([size[1], size[0]]))
-    keep = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(dim=1)
-    return boxes[keep], size
-
-
-def refuse_nothing(objects: Objects, split: str) -> None:
+def refuse_nothing(scan: Scan, side: int) -> str | None:
     """Stop a run that has nothing to learn before it starts.
 
+    Args:
+        scan: the annotations that are to be learnt.
+        side: shorter side that images are resized to.
+
+    Returns:
+        a sentence on objects that are too small to be learnt; `None` where none is.
+
     Raises:
-        DataError: no object, or none that resizing leaves.
+        DataError: no object, or none that is large enough after resizing.
     """
-    if objects.total:
-        return
-    if objects.small:
-        raise DataError(
-            f"There is nothing to learn in {split}: each of the {objects.small:,} "
-            f"objects is less than {MIN_SIDE:g} pixels wide or high after resizing to "
-            f"a shorter side of {objects.side}. With --side {objects.side_for_small} "
-            "all are learnt; or cut the images into smaller ones."
-        )
-    if objects.ignored:
-        raise DataError(
-            f"There is nothing to learn in {split}: each of the {objects.ignored:,} "
-            "annotations is a region to ignore (COCO's iscrowd). Look at the tool that "
-            "has written them: an object has iscrowd 0."
-        )
-    raise DataError(
-        f"There is nothing to learn in {split}: none of the {len(objects.names):,} "
-        "images has an object. Annotate some, or name another split with --train-split."
+    empty = nothing_to_learn(scan)
+    if empty is not None:
+        raise DataError(str(empty))
+    small, total, wanted = too_small(scan.records, side)
+    text = (
+        f"{small:,} of {total:,} objects are smaller than {MIN_SIDE:g} pixels where "
+        f"the shorter side is {side}. They are not learnt, but count in recall; with "
+        f"--side {wanted} all of them would be learnt."
     )
+    if small == total:
+        raise DataError(f"There is nothing to learn: {text}")
+    return text if small else None
 
 
-def note_on_small(objects: Objects, split: str, use: str) -> str | None:
-    """A line on objects that are too small, or `None` where there are none.
+def check_objects(train_scan: Scan, val_scan: Scan, side: int) -> None:
+    """Say what will not be learnt or measured.
 
     Args:
-        objects: of a split.
-        split: its name.
-        use: what becomes of them: `"not learnt"`.
+        train_scan, val_scan: the annotations.
+        side: shorter side that images are resized to.
 
-    >>> found = Objects([torch.ones(3, 4)], [], [], 240, 2, 480)
-    >>> note_on_small(found, "train", "not learnt")[:52]
-    'note: 2 of 5 objects in train are less than 2 pixels'
+    Raises:
+        DataError: there is nothing to learn.
     """
-    if not objects.small:
-        return None
-    total = objects.total + objects.small
-    return (
-        f"note: {objects.small:,} of {total:,} objects in {split} are less than "
-        f"{MIN_SIDE:g} pixels wide or high after resizing to a shorter side of "
-        f"{objects.side}, and {use}; with --side {objects.side_for_small} all are "
-        "large enough."
-    )
+    small = refuse_nothing(train_scan, side)
+    if small is not None:
+        log.info(f"note: {small}")
+    unmeasured = nothing_to_learn(val_scan)
+    if unmeasured is not None:
+        log.info(f"note: no recall can be measured. {unmeasured}")
 
 
 def choose_anchors(config: NetworkConfig, objects: Objects) -> NetworkConfig:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rpn_lib import __version__
 from rpn_lib.training.config import (
+    READING,
     DataConfig,
     NetworkConfig,
     Option,
@@ -29,7 +30,8 @@ Train a Region Proposal Network on your own photographs, measure it, and use it.
 
 `rpn train` alone learns from synthetic scenes that it draws itself: nothing to
 download, about a minute. A folder is laid out as Pascal VOC (ImageSets/Main/train.txt,
-Annotations, JPEGImages) or as COCO (annotations/instances_train.json, train/)."""
+Annotations, JPEGImages), as COCO (annotations/instances_train.json, train/) or as YOLO
+(data.yaml, images/, labels/)."""
 
 
 # The first line of each is what `rpn --help` says.
@@ -40,7 +42,7 @@ Train a network, and measure it.
 Training starts from random weights, or from weights learnt on ImageNet (--pretrained).
 
   rpn train                               on synthetic scenes, about a minute
-  rpn train --data my_images              on a Pascal-VOC or COCO folder
+  rpn train --data my_images              on a folder of photographs
   rpn train --resume                      continue the run in --out, as if never stopped
   rpn train --settings runs/rpn/settings.json --out runs/again    repeat a run
   torchrun --nproc-per-node 2 -m rpn_lib train --data my_images   two processes
@@ -194,7 +196,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--precision", action="store_true", help="average precision too (torchmetrics)")
     _out_option(parser, "runs/evaluation", "folder for the results")
-    add_settings(parser, DataConfig, ("on_bad_box", "first_pixel"))
+    add_settings(parser, DataConfig, ("on_bad_box", *READING))
     add_settings(parser, TrainConfig, ("workers",))
     _device_option(parser)
 
@@ -221,6 +223,7 @@ def _propose_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="pixels that the shorter side is resized to (default: as in training)",
     )
+    add("--max-pixels", type=int, metavar="N", help="allow larger photographs")
     _device_option(parser)
 
 
@@ -235,31 +238,22 @@ def _anchors_options(parser: argparse.ArgumentParser) -> None:
         "--split", default="train", help="split to look at (default: %(default)s)"
     )
     _out_option(parser, "runs/anchors", "folder for the picture")
-    add_settings(parser, DataConfig, ("side", "on_bad_box", "first_pixel"))
+    add_settings(parser, DataConfig, ("side", "on_bad_box", *READING))
     add_settings(parser, NetworkConfig, ("backbone", "fpn", "sizes", "shapes"))
 
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="Pascal VOC or COCO")
+    add("folder", type=Path, metavar="FOLDER", help="Pascal VOC, COCO or YOLO")
     add(
         "--splits",
         nargs="+",
         help="splits to look at (default: train, val and test, where they are)",
     )
-    add(
-        "--classes",
-        nargs="+",
-        help="the names that objects may have (default: any)",
-    )
+    add("--classes", nargs="+", help="the names that objects may have (default: any)")
     add("--quick", action="store_true", help="of pictures read only the size")
-    add(
-        "--first-pixel",
-        type=int,
-        choices=(0, 1),
-        default=DataConfig().first_pixel,
-        help="number of the first pixel: 0 for VOC files of tools that count from 0",
-    )
+    add("--all", action="store_true", help="list each of many problems of one kind")
+    add_settings(parser, DataConfig, READING)
 
 
 def _out_option(parser: Any, default: str, text: str) -> None:

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     failed = 0
     for photo in bar(photos, unit="photo", show=len(photos) > 1):
         try:
-            image = read_image(photo)
+            image = read_image(photo, max_pixels=options.max_pixels)
         except DataError as error:
             if len(photos) == 1:
                 raise
@@ -65,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _photos(photo: Path) -> tuple[list[Path], Path]:
     """The photographs, and the folder that their names are relative to."""
+    if not photo.exists():
+        raise DataError(f"{photo}: there is no such file or folder.")
     if not photo.is_dir():
         return [photo], photo.parent
     found = sorted(

@@ -161,7 +161,7 @@ def resumed(settings: Settings, given: Mapping[str, Any], out: Path) -> Settings
     >>> settings = Settings.of({"epochs": 12})
     >>> resumed(settings, {"epochs": 50}, Path("runs/a"))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    rpn_lib.errors.SettingError: --epochs 50 contradicts the run in runs/a, which ...
+    rpn_lib.errors.SettingError: --epochs 50 contradicts the run in runs/a, ...
     """
     values = settings.values()
     free = {one.name for one in _all_options() if one.more.get("free")} | {"device"}

@@ -192,7 +192,7 @@ def _about(settings: Settings, images: Images) -> dict[str, Any]:
             "side": data.side,
             "val_split": data.val_split,
             "on_bad_box": data.on_bad_box,
-            "first_pixel": data.first_pixel,
+            **data.reading(),
             "classes": list(images.classes),
         },
     }

@@ -1,141 +1,206 @@
-"""Folders of annotated photographs of either kind, and the check of a whole folder.
+"""Folders of annotated photographs of every kind, through one door.
+
+A reader is a module with `NAME`, `recognises(root)`, `splits(root)` and
+`scan(root, split, reading)`; a new one is a file and an entry of `READERS`.
 
 Dimension letters: see `rpn_lib.data.records`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rpn_lib.data.coco import CocoFolder, json_files, scan_coco
-from rpn_lib.data.problems import Problem
-from rpn_lib.data.records import (
-    AnnotatedFolder,
-    OnBadBox,
-    Record,
-    Scan,
-    Transform,
-    picture_problem,
-)
-from rpn_lib.data.voc import VOCFolder, scan_voc
+from rpn_lib.data import coco, voc, yolo
+from rpn_lib.data.foreign import foreign_format
+from rpn_lib.data.layout import ALL, canonical, goes_to_validation, matching_split
+from rpn_lib.data.records import OnBadBox, Reading, Scan, Transform
 from rpn_lib.errors import DataError
 
+if TYPE_CHECKING:
+    from rpn_lib.data.dataset import AnnotatedFolder
 
-def is_coco(root: str | Path) -> bool:
-    """Whether a folder is laid out as COCO's rather than Pascal VOC's.
+
+class Reader(Protocol):
+    """What a module of a format offers."""
+
+    NAME: str
+
+    def recognises(self, root: Path) -> bool:
+        """Whether a folder holds annotations of this format."""
+
+    def splits(self, root: Path) -> list[str]:
+        """The splits of a folder; `all` where it is not split."""
+
+    def scan(self, root: Path, split: str, reading: Reading) -> Scan:
+        """All annotations of a split."""
+
+
+READERS: tuple[Reader, ...] = (voc, coco, yolo)  # the first that recognises a folder
+
+
+def reader_of(root: str | Path) -> Reader:
+    """The reader of a folder, by what is in it.
 
     Args:
         root: the folder.
 
     Raises:
-        DataError: it is neither.
+        DataError: no such folder, or annotations that none of the readers knows.
 
-    >>> is_coco("nowhere")
+    >>> reader_of("nowhere")
     Traceback (most recent call last):
     rpn_lib.errors.DataError: nowhere is no folder.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root} is no folder.")
-    if (root / "ImageSets").is_dir() or (root / "Annotations").is_dir():
-        return False
-    if any(path.suffix == ".json" for path in json_files(root)):
-        return True
+        hint = f" Give the folder {root.parent}." if root.is_file() else ""
+        raise DataError(f"{root} is no folder.{hint}")
+    for reader in READERS:
+        if reader.recognises(root):
+            return reader
     raise DataError(
-        f"{root} holds no annotations. A Pascal-VOC folder has ImageSets/Main/train.txt"
-        ", Annotations and JPEGImages; a COCO folder has annotations/*.json, or "
-        "train/_annotations.coco.json, and the images."
+        f"{root} holds no annotations of Pascal VOC (XML files), COCO (JSON files) or "
+        f"YOLO (data.yaml, images and labels). {foreign_format(root)}".rstrip()
     )
 
 
-def scan_folder(
-    root: str | Path,
-    split: str,
-    classes: Sequence[str] | None = None,
-    first_pixel: Literal[0, 1] = 1,
-) -> Scan:
-    """Read the annotations of a split of a folder of either kind, images not.
+def splits_of(root: str | Path) -> list[str]:
+    """Train, val and test of a folder, those of them that there are; else every split.
 
     Args:
         root: the folder.
-        split: see `VOCFolder` and `CocoFolder`.
-        classes: the names that objects may have; any if not given.
-        first_pixel: see `VOCFolder`.
+
+    Raises:
+        DataError: as of `reader_of`.
+    """
+    there = reader_of(root).splits(Path(root))
+    known = [name for name in there if canonical(name) in ("train", "val", "test")]
+    return known or there
+
+
+def scan_folder(root: str | Path, split: str, **reading: Any) -> Scan:
+    """Read the annotations of a split of a folder of any kind, pictures not.
+
+    A split is found under the names that are used for it (`valid` for `val`,
+    `train2017` for `train`); `trainval` is `train` and `val`. A folder that is not
+    split gives `train` and `val` by a hash of the files' names, 80 to 20.
+
+    Args:
+        root: the folder.
+        split: its name.
+        reading: how to understand the files, see `Reading`.
 
     Raises:
         DataError: no such folder or split.
     """
-    if is_coco(root):
-        return scan_coco(Path(root), split, classes)
-    return scan_voc(Path(root), split, classes, first_pixel)
+    root, how = Path(root), Reading(**reading)
+    reader = reader_of(root)
+    scan = _scan(reader, root, split, how)
+    others = [one.NAME for one in READERS if one is not reader and one.recognises(root)]
+    if others:
+        scan.notes.append(
+            f"the annotations of {reader.NAME} are read, not those of "
+            f"{' and '.join(others)}, which are there too."
+        )
+    return scan
+
+
+def _scan(reader: Reader, root: Path, split: str, how: Reading) -> Scan:
+    there = reader.splits(root)
+    found = matching_split(split, there)
+    pool = _pool(there)
+    if found is not None:
+        scan = reader.scan(root, found, how)
+        if found == pool:
+            scan.notes.append(
+                "not split: for train and val a hash of the files' names chooses 80 % "
+                "and 20 % of the images, always the same."
+            )
+        return scan
+    parts = [matching_split(name, there) for name in ("train", "val")]
+    if split == "trainval" and None not in parts:
+        return _joined([reader.scan(root, name, how) for name in parts if name])
+    if pool is not None and split in ("train", "val"):
+        return _by_hash(reader.scan(root, pool, how), split, pool)
+    return reader.scan(root, split, how)  # a list that is no split, or a good error
+
+
+def _pool(there: Sequence[str]) -> str | None:
+    """What is to be split by hash: all, where nothing is called train, val or test."""
+    if any(canonical(name) in ("train", "val", "test") for name in there):
+        return None
+    return next((name for name in (ALL, "trainval") if name in there), None) or (
+        there[0] if len(there) == 1 else None
+    )
+
+
+def _by_hash(scan: Scan, split: str, pool: str) -> Scan:
+    chosen = [
+        record
+        for record in scan.records
+        if goes_to_validation(record.name) == (split == "val")
+    ]
+    if scan.records and not chosen:
+        raise DataError(
+            f"{scan.annotations} is not split, and the hash of the files' names puts "
+            f"none of the {len(scan.records)} images into {split}. Put them into "
+            "folders train and val, or write lists."
+        )
+    note = (
+        f"{pool} is not split: {split} are the {len(chosen):,} of its "
+        f"{len(scan.records):,} images that a hash of the file's name chooses, always "
+        "the same (80 % train, 20 % val)."
+    )
+    return Scan(
+        chosen,
+        scan.classes,
+        scan.problems,
+        scan.annotations,
+        [*scan.notes, note],
+        scan.reading,
+    )
+
+
+def _joined(scans: Sequence[Scan]) -> Scan:
+    first = scans[0]
+    classes = list(dict.fromkeys(name for scan in scans for name in scan.classes))
+    return Scan(
+        [record for scan in scans for record in scan.records],
+        classes,
+        [problem for scan in scans for problem in scan.problems],
+        first.annotations,
+        [note for scan in scans for note in scan.notes],
+        first.reading,
+    )
 
 
 def open_folder(
     root: str | Path,
-    split: str,
+    split: str = "train",
     transform: Transform | None = None,
     on_bad_box: OnBadBox = "error",
-    classes: Sequence[str] | None = None,
-    first_pixel: Literal[0, 1] = 1,
-) -> AnnotatedFolder:
-    """A `VOCFolder` or a `CocoFolder`, whichever the folder is.
+    **reading: Any,
+) -> "AnnotatedFolder":
+    """A folder of photographs with annotations of Pascal VOC, COCO or YOLO.
 
-    Args and errors are theirs.
+    Annotations are all read at the start, pictures when they are asked for.
+
+    Args:
+        root: the folder.
+        split: `train`, `val`, `test` or whatever it offers, see `scan_folder`.
+        transform: called with image and target, for instance a `transforms.v2.Resize`.
+        on_bad_box: `error` refuses a box without area, with a side turned round or
+            outside its image; `drop` leaves it out and lists it in `dropped`.
+        reading: how to understand the files, see `Reading`.
+
+    Raises:
+        DataError: a missing folder or file, one that cannot be read, a bad box; the
+            message names the file.
 
     >>> open_folder("nowhere", "train")
     Traceback (most recent call last):
     rpn_lib.errors.DataError: nowhere is no folder.
     """
-    if is_coco(root):
-        return CocoFolder(root, split, transform, on_bad_box, classes)
-    return VOCFolder(root, split, transform, on_bad_box, classes, first_pixel)
+    from rpn_lib.data.dataset import AnnotatedFolder  # torch is not needed before
 
-
-def check_folder(
-    root: str | Path,
-    splits: Sequence[str],
-    *,
-    decode: bool = True,
-    classes: Sequence[str] | None = None,
-    first_pixel: Literal[0, 1] = 1,
-    progress: Callable[[list[Record]], Iterable[Record]] = iter,
-) -> tuple[list[Problem], str]:
-    """Check every annotation and every picture of a folder.
-
-    Args:
-        root: the folder.
-        splits: the splits to look at.
-        decode: see `picture_problem`.
-        classes: the names that objects may have; any if not given.
-        first_pixel: see `VOCFolder`.
-        progress: wraps the list of images that is gone through, for a bar.
-
-    Returns:
-        all problems, and a sentence on what was looked at.
-
-    Raises:
-        DataError: no such folder or split.
-    """
-    problems: list[Problem] = []
-    images = boxes = 0
-    seen: dict[Path, str] = {}
-    for split in splits:
-        scan = scan_folder(root, split, classes, first_pixel)
-        problems += scan.problems
-        for record in progress(scan.records):
-            problem = picture_problem(record, decode)
-            if problem is not None:
-                problems.append(problem)
-            if record.path in seen and seen[record.path] != split:
-                problems.append(
-                    Problem(
-                        str(scan.annotations),
-                        f"{record.name} is in {seen[record.path]} too.",
-                        "What is measured on images that were trained on says "
-                        "nothing: keep each image in one split.",
-                    )
-                )
-            seen.setdefault(record.path, split)
-            images += 1
-            boxes += len(record.boxes)
-    return problems, f"{images:,} images, {boxes:,} boxes."
+    return AnnotatedFolder(scan_folder(root, split, **reading), transform, on_bad_box)

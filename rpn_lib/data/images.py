@@ -4,14 +4,15 @@ Dimension letters: H, W height and width of an image.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from rpn_lib.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The endings that a folder of photographs is searched for, in this order.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
@@ -21,7 +22,42 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-def read_image(path: str | Path) -> Tensor:
+Exif = Literal["apply", "ignore"]
+
+
+ORIENTATION = 0x0112  # EXIF: 1 upright, 2 to 4 turned or mirrored, 5 to 8 on its side
+
+
+class PictureError(DataError):
+    """A picture that cannot be read.
+
+    Attributes:
+        reason: why, a sentence without the name of the file.
+        fix: what to do about it.
+    """
+
+    def __init__(self, path: str | Path, reason: str, fix: str = "") -> None:
+        super().__init__(f"{path} cannot be read as an image: {reason} {fix}".rstrip())
+        self.reason, self.fix = reason, fix
+
+
+class Look(NamedTuple):
+    """What one look at a picture shows.
+
+    Attributes:
+        size: `(height, width)`, pixels, upright.
+        orientation: as EXIF numbers it, 1 where there is nothing to turn.
+        brightest: of a picture of more than 8 bits that was decoded, its highest value.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    brightest: int | None
+
+
+def read_image(
+    path: str | Path, exif: Exif = "apply", max_pixels: int | None = None
+) -> "Tensor":
     """Read a photograph as RGB, upright as its camera noted.
 
     Greyscale is repeated in three channels, 16-bit values are divided by 257, so that
@@ -29,33 +65,76 @@ def read_image(path: str | Path) -> Tensor:
 
     Args:
         path: a file of any format that Pillow reads.
+        exif: `ignore` leaves the picture as it is stored.
+        max_pixels: the most that a picture may have; about 179 million if not given.
 
     Returns:
         `(3, H, W)`, uint8.
 
     Raises:
-        DataError: a missing, empty, truncated or foreign file.
+        DataError: a missing, empty, truncated, foreign or too large file.
 
     >>> import matplotlib
     >>> folder = f"{matplotlib.get_data_path()}/sample_data"
     >>> read_image(f"{folder}/grace_hopper.jpg").shape
     torch.Size([3, 600, 512])
     """
+    from torchvision.transforms.v2.functional import pil_to_tensor  # slow to import
+
     try:
-        with Image.open(path) as image:
-            pixels: Tensor = pil_to_tensor(_rgb(ImageOps.exif_transpose(image)))
+        with _opened(path, max_pixels) as image:
+            upright = ImageOps.exif_transpose(image) if exif == "apply" else image
+            pixels: Tensor = pil_to_tensor(_rgb(upright))
             return pixels
     except BROKEN as error:
-        raise DataError(
-            f"{path} cannot be read as an image: {why_unreadable(path, error)}"
-        ) from error
+        raise _unreadable(path, error) from error
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def look_at(
+    path: str | Path,
+    decode: bool = False,
+    exif: Exif = "apply",
+    max_pixels: int | None = None,
+) -> Look:
+    """Size and orientation of a photograph.
+
+    Args:
+        path: a file of any format that Pillow reads.
+        decode: read all of it, which alone shows that it is truncated; if not, only the
+            head of the file.
+        exif: see `read_image`.
+        max_pixels: see `read_image`.
+
+    Raises:
+        DataError: as of `read_image`.
+    """
+    try:
+        with _opened(path, max_pixels) as image:
+            turn = _orientation(image)
+            width, height = image.size
+            deep = image.mode.startswith("I")
+            brightest = None
+            if decode:
+                if deep:
+                    brightest = int(np.asarray(image).max())
+                # Turning reads the EXIF part, which may be damaged.
+                _rgb(ImageOps.exif_transpose(image) if exif == "apply" else image)
+            if turn >= 5 and exif == "apply":
+                height, width = width, height
+            return Look((height, width), turn, brightest)
+    except BROKEN as error:
+        raise _unreadable(path, error) from error
+
+
+def image_size(
+    path: str | Path, exif: Exif = "apply", max_pixels: int | None = None
+) -> tuple[int, int]:
     """Height and width of a photograph, upright, from the head of its file alone.
 
     Args:
         path: a file of any format that Pillow reads.
+        exif: see `read_image`.
+        max_pixels: see `read_image`.
 
     Returns:
         `(height, width)`, pixels.
@@ -68,16 +147,37 @@ def image_size(path: str | Path) -> tuple[int, int]:
     >>> image_size(f"{folder}/grace_hopper.jpg")
     (600, 512)
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # EXIF: orientations 5 to 8 lie on their side.
-            turned = image.getexif().get(0x0112, 1) >= 5
-            return (width, height) if turned else (height, width)
-    except BROKEN as error:
-        raise DataError(
-            f"{path} cannot be read as an image: {why_unreadable(path, error)}"
-        ) from error
+    return look_at(path, exif=exif, max_pixels=max_pixels).size
+
+
+def _opened(path: str | Path, max_pixels: int | None) -> Image.Image:
+    if max_pixels is not None:
+        # Pillow's own limit holds for the whole process; it is only ever raised.
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
+    image = Image.open(path)
+    width, height = image.size
+    if max_pixels is not None and width * height > max_pixels:
+        image.close()
+        raise Image.DecompressionBombError(
+            f"it has {width * height} pixels, more than max_pixels={max_pixels}"
+        )
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says, where it says it as it should: a whole number from 1 to 8."""
+    noted = image.getexif().get(ORIENTATION, 1)
+    return noted if isinstance(noted, int) and 1 <= noted <= 8 else 1
+
+
+def _unreadable(path: str | Path, error: Exception) -> PictureError:
+    fix = "Copy or export the picture anew, or take its name out of the split."
+    if isinstance(error, Image.DecompressionBombError):
+        fix = (
+            "If it is a photograph of yours, allow as many pixels as it has with "
+            "max_pixels (--max-pixels)."
+        )
+    return PictureError(path, why_unreadable(path, error), fix)
 
 
 def why_unreadable(path: str | Path, error: Exception) -> str:

@@ -1,15 +1,60 @@
 """What can be wrong with an annotation, said so that it can be put right.
 
-A `Problem` names the file, the box in it, the reason and the fix. The readers
+A `Problem` names the file, the box in it, the kind, the reason and the fix. The readers
 collect them; `rpn check` lists them all, and training refuses to start with the first.
+What a program does about a problem hangs on its kind, never on its words.
 
 Boxes here are four numbers as they stand in a file.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Kind = Literal[
+    "unreadable",  # files
+    "no annotation",
+    "no picture",
+    "bad picture",
+    "leaves",
+    "twice",
+    "number",  # entries of them
+    "size",
+    "id",
+    "image",
+    "class",
+    "flag",
+    "row",
+    "not finite",  # boxes
+    "swapped",
+    "zero",
+    "outside",
+    "first pixel",
+    "format",
+    "duplicate",  # the data set as a whole
+    "leak",
+    "whole image",
+    "no object",
+    "dark",
+]
+
+GROUPED = 10  # of one kind; where there are more, `report` gives an example and a count
+
+
+class Fault(NamedTuple):
+    """What is wrong, without the place.
+
+    Attributes:
+        kind: for programs.
+        reason: what is wrong, a sentence.
+        fix: what to do about it, a sentence.
+    """
+
+    kind: Kind
+    reason: str
+    fix: str = ""
 
 
 class Problem(NamedTuple):
@@ -17,24 +62,33 @@ class Problem(NamedTuple):
 
     Attributes:
         file: where it stands.
-        reason: what is wrong, a sentence.
-        fix: what to do about it, a sentence.
+        fault: what is wrong.
         item: which box or entry of the file, `"object 3"`; empty for the whole file.
         droppable: whether the box can be left out and all else used.
 
-    >>> print(Problem("a.xml", "The width is zero.", "Drop the box.", "object 3"))
+    >>> fault = Fault("zero", "The width is zero.", "Drop the box.")
+    >>> print(Problem("a.xml", fault, "object 3"))
     a.xml, object 3: The width is zero. Drop the box.
     """
 
     file: str
-    reason: str
-    fix: str
+    fault: Fault
     item: str = ""
     droppable: bool = False
 
+    @property
+    def kind(self) -> Kind:
+        """What sort of problem it is."""
+        return self.fault.kind
+
+    @property
+    def reason(self) -> str:
+        """What is wrong."""
+        return self.fault.reason
+
     def __str__(self) -> str:
         where = f"{self.file}, {self.item}" if self.item else self.file
-        return f"{where}: {self.reason} {self.fix}".rstrip()
+        return f"{where}: {self.fault.reason} {self.fault.fix}".rstrip()
 
 
 def box_problem(
@@ -42,7 +96,7 @@ def box_problem(
     image_size: tuple[float, float],
     names: Sequence[str] = ("x1", "y1", "x2", "y2"),
     tolerance: float = 0,
-) -> tuple[str, str]:
+) -> Fault | None:
     """What is wrong with a box.
 
     Args:
@@ -52,40 +106,45 @@ def box_problem(
         tolerance: how far a box may reach outside, pixels: files with rounded numbers.
 
     Returns:
-        the reason and the fix; both empty where nothing is wrong.
+        kind, reason and fix; `None` where nothing is wrong.
 
-    >>> box_problem([10, 10, 10, 30], (100, 100))[0]
+    >>> box_problem([10, 10, 10, 30], (100, 100)).reason
     'The width is zero.'
-    >>> box_problem([10, 10, 20, 30], (100, 100))
-    ('', '')
+    >>> box_problem([10, 10, 20, 30], (100, 100)) is None
+    True
     """
     x1, y1, x2, y2 = box
     height, width = image_size
     if not all(map(math.isfinite, box)):
-        return (
-            "A coordinate is not a finite number.",
+        infinite = any(map(math.isinf, box))
+        return Fault(
+            "not finite",
+            f"A coordinate is {'infinite' if infinite else 'not a finite number'}.",
             "Look for a missing value or a division by zero in the tool that wrote it.",
         )
     if x2 < x1 or y2 < y1:
         low, high = names[::2] if x2 < x1 else names[1::2]
-        return (
+        return Fault(
+            "swapped",
             f"{high} is less than {low}.",
             "The corners are swapped, or the numbers are x, y, width and height.",
         )
     if x1 == x2 or y1 == y2:
-        return (
+        return Fault(
+            "zero",
             f"The {'width' if x1 == x2 else 'height'} is zero.",
             "Such a box marks no object: delete it, or draw it anew.",
         )
     outside = max(-x1, -y1, x2 - width, y2 - height)
     if outside > tolerance:
-        return (
+        return Fault(
+            "outside",
             f"It reaches {outside:g} pixels outside the image, which is {width:g} wide "
             f"and {height:g} high.".replace(" 1 pixels ", " 1 pixel "),
             "Was the image resized or turned after it was annotated? If not, clip the "
             "box.",
         )
-    return "", ""
+    return None
 
 
 def all_fit_as_xywh(
@@ -161,17 +220,54 @@ def leaves_folder(name: str) -> bool:
     return "\0" in name
 
 
-def report(problems: Sequence[Problem], summary: str = "") -> str:
-    """Every problem on a line of its own, and how many there are.
+def leaving_problem(file: str, item: str, name: str) -> Problem:
+    """A name in a file that points out of the data folder."""
+    fault = Fault(
+        "leaves",
+        f"{name!r} points out of the data folder.",
+        "Nothing outside it is read: copy the picture into it and name it there.",
+    )
+    return Problem(file, fault, item)
+
+
+def report(problems: Sequence[Problem], summary: str = "", every: bool = False) -> str:
+    """Each problem on a line of its own, and how many there are.
+
+    Of a kind that there are more than ten of, the first one stands for all.
 
     Args:
         problems: what was found.
         summary: a sentence on what was looked at.
+        every: list all of them, however many.
 
     >>> print(report([], "2 images, 3 boxes."))
     2 images, 3 boxes. Nothing is wrong with them.
+    >>> zero = Problem("a.xml", Fault("zero", "The width is zero."), "object 3")
+    >>> print(report([zero] * 12))
+    a.xml, object 3: The width is zero. (11 more of this kind)
+    12 problems.
     """
     if not problems:
         return f"{summary} Nothing is wrong with them.".lstrip()
-    count = f"{len(problems)} problem" + ("" if len(problems) == 1 else "s")
-    return "\n".join([*map(str, problems), f"{summary} {count}.".lstrip()])
+    count = f"{len(problems):,} problem" + ("" if len(problems) == 1 else "s")
+    return "\n".join([*lines_of(problems, every), f"{summary} {count}.".lstrip()])
+
+
+def lines_of(problems: Sequence[Problem], every: bool = False) -> list[str]:
+    """A line for each problem, or for each kind that there is too much of.
+
+    Args:
+        problems: what was found.
+        every: list all of them, however many.
+    """
+    counts = Counter(problem.kind for problem in problems)
+    lines: list[str] = []
+    told: set[Kind] = set()
+    for problem in problems:
+        if every or counts[problem.kind] <= GROUPED:
+            lines.append(str(problem))
+        elif problem.kind not in told:
+            told.add(problem.kind)
+            more = counts[problem.kind] - 1
+            lines.append(f"{problem} ({more:,} more of this kind)")
+    return lines

@@ -1,39 +1,93 @@
-"""Annotated images: what is known of each, and a data set that reads them.
+"""What is known of annotated images before any picture is read.
 
-Pascal VOC and COCO have this in common: a scan goes through all annotations, notes
-everything that cannot be right (`rpn_lib.data.problems`) and touches no picture;
-pictures are read when they are asked for. torchvision's
-`VOCDetection` and `CocoDetection` read the same files but check nothing in them; for
-files without faults the boxes are the same, but for VOC's count from 1, which
-torchvision keeps.
+A reader (`rpn_lib.data.voc`, `coco`, `yolo`) scans all annotations of a split, notes
+everything that cannot be right (`rpn_lib.data.problems`) and decodes no picture. torch
+is not needed for it: boxes are numpy arrays until a sample is asked for
+(`rpn_lib.data.dataset`).
 
-Dimension letters: H, W height and width of an image; G true boxes of an image; I
-regions of it that are ignored.
+Dimension letters: G true boxes of an image; I regions of it that are ignored.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision import tv_tensors
+import numpy as np
 
-from rpn_lib.data.images import image_size, read_image
-from rpn_lib.data.problems import Problem
+from rpn_lib.data.images import Exif, PictureError, look_at
+from rpn_lib.data.problems import Fault, Problem
 from rpn_lib.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Boxes: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 Target = dict[str, Any]
 
 
-Sample = tuple[Tensor, Target]
+Sample: TypeAlias = tuple["Tensor", Target]
 
 
-Transform = Callable[[Tensor, Target], Sample]
+Transform: TypeAlias = Callable[["Tensor", Target], Sample]
 
 
 OnBadBox = Literal["error", "drop"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How annotations and pictures are to be understood.
+
+    Args:
+        classes: the names that objects may have; any if not given.
+        first_pixel: Pascal VOC counts pixels from 1 and includes the last one; 0 for
+            tools that count from 0 and exclude it.
+        difficult: what VOC calls `difficult`, and what COCO files call `ignore`, is a
+            region to `ignore`, as in VOC's own evaluation; `keep` takes it for an
+            object like any other, `drop` for background.
+        exif: `apply` turns photographs upright as their camera noted; `ignore` leaves
+            them as they are stored, for boxes that were drawn on them so.
+        max_pixels: the most that a picture may have; about 179 million if not given.
+
+    Raises:
+        DataError: another value.
+
+    >>> Reading(difficult="hide")
+    Traceback (most recent call last):
+    rpn_lib.errors.DataError: difficult is "ignore", "keep" or "drop", not 'hide'.
+    """
+
+    classes: Sequence[str] | None = None
+    first_pixel: Literal[0, 1] = 1
+    difficult: Literal["ignore", "keep", "drop"] = "ignore"
+    exif: Exif = "apply"
+    max_pixels: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.first_pixel not in (0, 1):
+            raise DataError(f"first_pixel is 0 or 1, not {self.first_pixel!r}.")
+        if self.difficult not in ("ignore", "keep", "drop"):
+            raise DataError(
+                f'difficult is "ignore", "keep" or "drop", not {self.difficult!r}.'
+            )
+        if self.exif not in ("apply", "ignore"):
+            raise DataError(f'exif is "apply" or "ignore", not {self.exif!r}.')
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise DataError(f"max_pixels={self.max_pixels} must be 1 or more.")
+
+    def unknown_class(self, name: str) -> Fault | None:
+        """A class that is not wanted."""
+        if self.classes is None or name in self.classes:
+            return None
+        return Fault(
+            "class",
+            f"The class {name!r} is unknown.",
+            f"Known are {', '.join(self.classes)}: correct the name, or add it.",
+        )
 
 
 class Record(NamedTuple):
@@ -45,18 +99,145 @@ class Record(NamedTuple):
         size: `(height, width)` as the annotation says, pixels.
         boxes: `(G, 4)`, float32, xyxy, pixels from 0.
         classes: of each box.
-        crowds: `(I, 4)`, the same of regions that hold objects nobody has drawn.
+        crowds: `(I, 4)`, the same of regions to ignore: crowds that nobody has drawn
+            one by one, and objects that are marked difficult.
     """
 
     name: str
     path: Path
     size: tuple[int, int]
-    boxes: Tensor
+    boxes: Boxes
     classes: list[str]
-    crowds: Tensor
+    crowds: Boxes
 
 
-class Scan(NamedTuple):
+def as_boxes(rows: Sequence[Sequence[float]]) -> Boxes:
+    """Rows of four numbers as `(G, 4)`, float32.
+
+    >>> as_boxes([]).shape, as_boxes([[0, 1, 2, 3]]).shape
+    ((0, 4), (1, 4))
+    """
+    return np.array(rows, dtype=np.float32).reshape(-1, 4)
+
+
+class Found(NamedTuple):
+    """A box of an annotation.
+
+    Attributes:
+        box: xyxy, pixels from 0.
+        label: the name of its class.
+        difficult: whether the file marks it as an object that need not be found.
+        crowd: whether it is a region of many objects.
+    """
+
+    box: Sequence[float]
+    label: str
+    difficult: bool = False
+    crowd: bool = False
+
+
+def make_record(
+    name: str,
+    path: Path,
+    size: tuple[int, int],
+    found: Sequence[Found],
+    reading: Reading,
+    counts: Counter[str],
+) -> Record:
+    """A record of what was found in an image.
+
+    Args:
+        name, path, size: of the image, see `Record`.
+        found: its boxes.
+        reading: what becomes of difficult objects.
+        counts: what was met, for `notes_on`; it is added to.
+    """
+    boxes, classes, regions = [], [], []
+    for one in found:
+        counts["crowd"] += one.crowd
+        counts[f"difficult {reading.difficult}"] += one.difficult and not one.crowd
+        if one.crowd or (one.difficult and reading.difficult == "ignore"):
+            regions.append(one.box)
+        elif not (one.difficult and reading.difficult == "drop"):
+            boxes.append(one.box)
+            classes.append(one.label)
+    return Record(name, path, size, as_boxes(boxes), classes, as_boxes(regions))
+
+
+NOTES = {
+    "size": "{} files give no size of the picture: it was read from the pictures.",
+    "bndbox": "{} objects have several bndbox: each of these counts as an object.",
+    "rotation": "{} boxes are turned (CVAT's rotation): their upright hulls are used.",
+    "polygon": "{} rows are polygons or turned boxes: their upright hulls are used.",
+    "crowd": "{} crowds are regions to ignore.",
+    "difficult ignore": (
+        "{} objects are marked difficult or to be ignored: they are regions to ignore; "
+        'difficult="keep" or "drop" (--difficult) reads them otherwise.'
+    ),
+    "difficult keep": "{} objects that are marked difficult are kept as objects.",
+    "difficult drop": "{} objects that are marked difficult are left out.",
+}
+
+
+def notes_on(counts: Counter[str]) -> list[str]:
+    """Sentences on what a reader met and understood in its own way."""
+    return [NOTES[key].format(f"{counts[key]:,}") for key in NOTES if counts[key]]
+
+
+TRUE, FALSE = (
+    ("1", "1.0", "true", "yes"),
+    ("0", "0.0", "false", "no", "", "unspecified"),
+)
+
+
+def flag(name: str, value: object) -> tuple[bool, Fault | None]:
+    """A yes or no as tools write it: 0 or 1, as a number or in quotes.
+
+    Args:
+        name: what the file calls it.
+        value: as it stands there; `None` where it does not.
+
+    >>> flag("iscrowd", "0"), flag("iscrowd", 1)
+    ((False, None), (True, None))
+    >>> flag("iscrowd", 2)[1].reason
+    'iscrowd is 2.'
+    """
+    text = "" if value is None else str(value).strip().lower()
+    if text in TRUE or text in FALSE:
+        return text in TRUE, None
+    return False, Fault("flag", f"{name} is {value!r}.", "Write 0 or 1.")
+
+
+def upright_hull(
+    box: Sequence[float], degrees: float, size: tuple[int, int]
+) -> list[float]:
+    """The upright box around one that is turned about its centre, cut at the image.
+
+    Args:
+        box: xyxy, before it is turned.
+        degrees: by which it is turned.
+        size: `(height, width)` of the image.
+
+    >>> [round(x) for x in upright_hull([0, 20, 40, 40], 90, (100, 100))]
+    [10, 10, 30, 50]
+    """
+    x1, y1, x2, y2 = box
+    cos, sin = (
+        abs(math.cos(math.radians(degrees))),
+        abs(math.sin(math.radians(degrees))),
+    )
+    x, y, w, h = (x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2
+    wide, high = w * cos + h * sin, w * sin + h * cos
+    return [
+        max(x - wide, 0.0),
+        max(y - high, 0.0),
+        min(x + wide, float(size[1])),
+        min(y + high, float(size[0])),
+    ]
+
+
+@dataclass
+class Scan:
     """All annotations of a split, and what is wrong with them.
 
     Attributes:
@@ -64,131 +245,84 @@ class Scan(NamedTuple):
         classes: names of the classes; labels count from 1 in this order.
         problems: what cannot be right.
         annotations: the file or folder that the annotations come from.
+        notes: what a user should know though nothing is wrong.
+        reading: how all was understood.
     """
 
     records: list[Record]
     classes: list[str]
     problems: list[Problem]
     annotations: Path
+    notes: list[str] = field(default_factory=list)
+    reading: Reading = field(default_factory=Reading)
+
+    def count(self) -> str:
+        """Images, boxes and regions to ignore, in words."""
+        boxes = sum(len(record.boxes) for record in self.records)
+        regions = sum(len(record.crowds) for record in self.records)
+        return counted(len(self.records), boxes, regions)
 
 
-def make_target(
-    boxes: Tensor,
-    labels: Sequence[int],
-    image_id: str,
-    image: Tensor,
-    crowds: Tensor | None = None,
-) -> Target:
-    """A target as torchvision's `transforms.v2` expects it.
+def counted(images: int, boxes: int, regions: int) -> str:
+    """A sentence on what there is.
+
+    >>> counted(3, 1200, 0), counted(1, 2, 1)
+    ('3 images, 1,200 boxes.', '1 images, 2 boxes, 1 regions to ignore.')
+    """
+    more = f", {regions:,} regions to ignore" if regions else ""
+    return f"{images:,} images, {boxes:,} boxes{more}."
+
+
+def nothing_to_learn(scan: Scan) -> Problem | None:
+    """A split without a single object, which can be neither learnt nor measured.
 
     Args:
-        boxes: `(G, 4)`, xyxy, pixels.
-        labels: G classes, from 1.
-        image_id: what to call the image in a message.
-        image: `(3, H, W)`.
-        crowds: `(I, 4)`, regions to ignore; no entry of the target if not given.
-
-    >>> target = make_target(torch.zeros(0, 4), [], "a", torch.zeros(3, 4, 6))
-    >>> sorted(target), target["boxes"].canvas_size
-    (['boxes', 'image_id', 'labels'], (4, 6))
+        scan: of the split.
     """
-    size = tuple(image.shape[-2:])
-
-    def as_boxes(values: Tensor) -> Tensor:
-        wrapped: Tensor = tv_tensors.BoundingBoxes(
-            values.reshape(-1, 4).float(), format="XYXY", canvas_size=size
+    if not scan.records or any(len(record.boxes) for record in scan.records):
+        return None
+    regions = sum(len(record.crowds) for record in scan.records)
+    what = f"The {len(scan.records):,} images hold no object"
+    if regions:
+        fault = Fault(
+            "no object",
+            f"{what}: all {regions:,} annotations are crowds or regions to ignore.",
+            "A network would learn nothing. If they are single objects, set iscrowd to "
+            '0 (COCO), or read difficult ones with difficult="keep" (--difficult '
+            "keep).",
         )
-        return wrapped
-
-    target: Target = {
-        "boxes": as_boxes(boxes),
-        "labels": torch.tensor(labels, dtype=torch.int64),
-        "image_id": image_id,
-    }
-    if crowds is not None:
-        target["ignore_boxes"] = as_boxes(crowds)
-    return target
+    else:
+        fault = Fault(
+            "no object",
+            f"{what}.",
+            "There is nothing to learn and nothing to measure: is it the right file?",
+        )
+    return Problem(str(scan.annotations), fault)
 
 
-class AnnotatedFolder(Dataset[Sample]):
-    """What VOC and COCO folders have in common: a scan, and pictures when asked for.
-
-    Attributes:
-        names: the images of the split.
-        classes: names of the classes; labels count from 1 in this order.
-        records: the annotation of each image.
-        dropped: what was wrong with each box that was left out.
-    """
-
-    def __init__(
-        self, scan: Scan, transform: Transform | None, on_bad_box: OnBadBox
-    ) -> None:
-        if on_bad_box not in ("error", "drop"):
-            raise DataError(f'on_bad_box is "error" or "drop", not {on_bad_box!r}.')
-        fatal = [
-            problem
-            for problem in scan.problems
-            if on_bad_box == "error" or not problem.droppable
-        ]
-        if fatal:
-            text = str(fatal[0])
-            if fatal[0].droppable:
-                text += (
-                    ' Or leave such boxes out with on_bad_box="drop" (--on-bad-box '
-                    "drop)."
-                )
-            if len(fatal) > 1:
-                text += f" {len(fatal) - 1} more: rpn check lists them all."
-            raise DataError(text)
-        if not scan.records:
-            raise DataError(f"{scan.annotations} names no image.")
-        self.records = scan.records
-        self.classes = scan.classes
-        self.names = [record.name for record in scan.records]
-        self.dropped = [str(problem) for problem in scan.problems]
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Read image `index`."""
-        record = self.records[index]
-        image = tv_tensors.Image(read_image(record.path))
-        found: tuple[int, int] = tuple(image.shape[1:])
-        if found != record.size:
-            raise DataError(str(size_problem(record, found)))
-        labels = [self.classes.index(name) + 1 for name in record.classes]
-        crowds = record.crowds if self.has_crowds else None
-        target = make_target(record.boxes, labels, record.name, image, crowds)
-        return self.transform(image, target) if self.transform else (image, target)
-
-    has_crowds = False
+def unreadable_problem(path: Path, error: PictureError) -> Problem:
+    """A picture that cannot be read."""
+    reason = f"It cannot be read as an image: {error.reason}"
+    return Problem(str(path), Fault("bad picture", reason, error.fix))
 
 
-def picture_problem(record: Record, decode: bool = True) -> Problem | None:
+def picture_problem(
+    record: Record, decode: bool = True, reading: Reading | None = None
+) -> Problem | None:
     """What is wrong with the picture of an annotation, or `None`.
 
     Args:
         record: of a scan.
         decode: read all of the picture, which alone shows that it is truncated; if not,
             only its size.
+        reading: how pictures are read.
     """
+    how = reading or Reading()
     try:
-        if decode:
-            height, width = read_image(record.path).shape[1:]
-        else:
-            height, width = image_size(record.path)
-    except DataError as error:
-        reason = str(error).removeprefix(f"{record.path} ")
-        return Problem(
-            str(record.path),
-            f"It {reason}" if reason.startswith("cannot") else reason,
-            "Copy or export the picture anew, or take its name out of the split.",
-        )
-    if (height, width) != record.size:
-        return size_problem(record, (height, width))
-    return None
+        look = look_at(record.path, decode, how.exif, how.max_pixels)
+    except PictureError as error:
+        return unreadable_problem(record.path, error)
+    return None if look.size == record.size else size_problem(record, look.size)
 
 
 def size_problem(record: Record, found: tuple[int, int]) -> Problem:
@@ -199,19 +333,16 @@ def size_problem(record: Record, found: tuple[int, int]) -> Problem:
         found: `(height, width)` of the picture.
     """
     height, width = record.size
-    return Problem(
-        str(record.path),
+    fix = "One of them was resized or turned without the other."
+    if found == (width, height):
+        fix += (
+            " If the boxes were drawn on the picture as it is stored, not as its "
+            'camera turned it, read it with exif="ignore" (--exif ignore).'
+        )
+    fault = Fault(
+        "size",
         f"It is {found[1]} x {found[0]} pixels, but its annotation says {width} x "
         f"{height}.",
-        "One of them was resized or turned without the other.",
+        fix,
     )
-
-
-def leaving_problem(file: str, item: str, name: str) -> Problem:
-    """A name in a file that points out of the data folder."""
-    return Problem(
-        file,
-        f"{name!r} points out of the data folder.",
-        "Nothing outside it is read: copy the picture into it and name it there.",
-        item,
-    )
+    return Problem(str(record.path), fault)

@@ -85,7 +85,7 @@ def bccd(
         progress: show a bar.
 
     Returns:
-        a folder for `VOCFolder`; splits `train`, `val` and `test`.
+        a folder for `open_folder`; splits `train`, `val` and `test`.
 
     Raises:
         DataError: no network, or an archive with other content. What an interrupted or

@@ -17,7 +17,8 @@ import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from rpn_lib.data.records import Sample, make_target
+from rpn_lib.data.dataset import make_target
+from rpn_lib.data.records import Sample
 from rpn_lib.errors import BoxError
 
 Canvas: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"

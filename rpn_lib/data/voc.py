@@ -1,266 +1,302 @@
 """Pascal VOC: a folder with one XML file an image.
 
+The images of a split are listed in `ImageSets/Main/SPLIT.txt`, their XML files are in
+`Annotations`, the pictures in `JPEGImages`. Without lists every XML file counts, as
+labelImg, Roboflow and others leave them: beside the pictures, or in a folder beside
+theirs, in folders `train`, `valid` and `test` or in none.
+
+VOC counts pixels from 1 and includes the last one, so a box `xmin, ymin, xmax, ymax`
+becomes `(xmin - 1, ymin - 1, xmax, ymax)` here.
+
 Dimension letters: see `rpn_lib.data.records`.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
-import torch
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import parse
-
-from rpn_lib.data.images import SUFFIXES
-from rpn_lib.data.problems import Problem, all_fit_as_xywh, box_problem, leaves_folder
+from rpn_lib.data.images import SUFFIXES, PictureError, image_size
+from rpn_lib.data.layout import (
+    Pictures,
+    ordered,
+    picture_folders,
+    subfolder,
+)
+from rpn_lib.data.problems import (
+    Fault,
+    Problem,
+    all_fit_as_xywh,
+    leaves_folder,
+    leaving_problem,
+)
 from rpn_lib.data.records import (
-    AnnotatedFolder,
-    OnBadBox,
+    Found,
+    Reading,
     Record,
     Scan,
-    Transform,
-    leaving_problem,
+    flag,
+    make_record,
+    notes_on,
+    unreadable_problem,
+    upright_hull,
+)
+from rpn_lib.data.voc_files import image_lists, read_list, read_xml, xml_folders
+from rpn_lib.data.voc_values import (
+    CORNERS,
+    as_xywh,
+    read_number,
+    rotation_of,
+    voc_fault,
 )
 from rpn_lib.errors import DataError
 
+NAME = "Pascal VOC"
 
-class VOCFolder(AnnotatedFolder):
-    """Photographs with Pascal-VOC annotations: one XML file an image.
 
-    The folder holds `JPEGImages`, `Annotations` and `ImageSets/Main/SPLIT.txt`, which
-    lists the names of a split. VOC counts pixels from 1 and includes the last one, so a
-    box `xmin, ymin, xmax, ymax` becomes `(xmin - 1, ymin - 1, xmax, ymax)` here.
+def recognises(root: Path) -> bool:
+    """Whether a folder holds lists of VOC's, or XML files of its kind."""
+    return bool(image_lists(root)) or bool(xml_folders(root))
+
+
+def splits(root: Path) -> list[str]:
+    """The splits of a folder; `all` where it is not split.
+
+    Lists of a class, such as `cat_train.txt` beside `train.txt`, are no splits, and
+    `trainval` is none beside `train` or `val`.
+    """
+    lists = image_lists(root)
+    if lists:
+        there = [
+            name
+            for name in lists
+            if not ("_" in name and name.rsplit("_", 1)[1] in lists)
+        ]
+        if "train" in there or "val" in there:
+            there = [name for name in there if name != "trainval"]
+        return ordered(there)
+    return ordered([split for split, _ in xml_folders(root)])
+
+
+def scan(root: Path, split: str, reading: Reading) -> Scan:
+    """Read the annotations of a split.
 
     Args:
         root: the folder.
-        split: `train`, `val`, `test` or whatever `ImageSets/Main` offers.
-        transform: called with image and target, for instance a `transforms.v2.Resize`.
-        on_bad_box: `error` refuses a box without area, with a side turned round or
-            outside its image; `drop` leaves it out and lists it in `dropped`.
-        classes: the names that objects may have; any if not given.
-        first_pixel: 1, or 0 for tools that count from 0 and exclude the last pixel.
-
-    Attributes:
-        names: the images of the split.
-        classes: names of the classes found, sorted; labels count from 1 in this order.
-        records: the annotation of each image.
-        dropped: what was wrong with each box that was left out.
+        split: one of `splits`, or any list that there is.
+        reading: how to understand them.
 
     Raises:
-        DataError: a missing folder or file, XML that cannot be read, a bad box; the
-            message names the file. Annotations are all read at the start, images when
-            asked for.
-
-    >>> VOCFolder("nowhere")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    rpn_lib.errors.DataError: nowhere/ImageSets/Main/train.txt is missing. A Pascal...
+        DataError: no such split.
     """
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: str = "train",
-        transform: Transform | None = None,
-        on_bad_box: OnBadBox = "error",
-        classes: Sequence[str] | None = None,
-        first_pixel: Literal[0, 1] = 1,
-    ) -> None:
-        self.root = Path(root)
-        self.on_bad_box = on_bad_box
-        scan = scan_voc(self.root, split, classes, first_pixel)
-        super().__init__(scan, transform, on_bad_box)
-
-
-def scan_voc(
-    root: Path,
-    split: str,
-    classes: Sequence[str] | None = None,
-    first_pixel: Literal[0, 1] = 1,
-) -> Scan:
-    """Read the annotations of a split of a Pascal-VOC folder; see `VOCFolder`."""
-    if first_pixel not in (0, 1):
-        raise DataError(f"first_pixel is 0 or 1, not {first_pixel!r}.")
-    listing = root / "ImageSets" / "Main" / f"{split}.txt"
-    if leaves_folder(split) or not listing.is_file():
-        there = sorted(path.stem for path in listing.parent.glob("*.txt"))
-        raise DataError(
-            f"{listing} is missing. A Pascal-VOC folder lists the images of each "
-            f"split there; this one has {', '.join(there) or 'none'}."
-        )
-    # A line may hold a flag after the name, as in VOC's lists of single classes.
-    try:
-        lines = listing.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{listing} is no text in UTF-8: {error}.") from error
-    names = [line.split()[0] for line in lines if line.strip()]
-    problems: list[Problem] = []
-    records: list[Record] = []
-    raw: list[tuple[Sequence[float], tuple[float, float]]] = []
-    seen: set[str] = set()
-    for number, name in enumerate(names, 1):
-        if leaves_folder(name):
-            problem = leaving_problem(str(listing), f"line {number}", name)
-        elif name in seen:
-            problem = Problem(
-                str(listing),
-                f"{name} is named twice.",
-                "Take one of the lines out.",
-                f"line {number}",
+    reader = _Reader(root, reading)
+    lists = image_lists(root)
+    if lists:
+        if split not in lists:
+            raise DataError(
+                f"{root / 'ImageSets/Main'}/{split}.txt is missing. A Pascal-VOC folder"
+                " lists the images of each split there; this one has "
+                f"{', '.join(sorted(lists)) or 'none'}."
             )
-        else:
-            problem = None
-            seen.add(name)
-        if problem is not None:
-            problems.append(problem)
-            continue
-        record, found, numbers = _read_voc(root, name, classes, first_pixel)
-        problems += found
-        raw += numbers
-        if record is not None:
-            records.append(record)
-    if all_fit_as_xywh(raw):
-        problems = _as_xywh(problems, str(root / "Annotations"))
-    known = sorted({label for record in records for label in record.classes})
-    return Scan(records, list(classes or known), problems, listing)
+        listing = lists[split]
+        reader.listed(listing)
+    else:
+        there = [path for name, path in xml_folders(root) if name == split]
+        if not there:
+            raise DataError(
+                f"{root} has no split {split}; it has {', '.join(splits(root))}."
+            )
+        listing = there[0]
+        reader.unlisted(there)
+    return reader.result(listing)
 
 
-def _as_xywh(problems: list[Problem], where: str) -> list[Problem]:
-    """One message for the data set in place of one for every box that happens to show.
+class _Reader:
+    """Goes through XML files and notes what cannot be right."""
 
-    The boxes whose corners happen to be in order would be silently wrong.
-    """
-    return [
-        Problem(
-            where,
-            "The boxes look like x, y, width and height: read so, every one lies in "
-            "its image; read as two corners, some have their corners swapped.",
-            "Convert all of them: xmax = xmin + width - 1, ymax = ymin + height - 1.",
-        ),
-        *(problem for problem in problems if " is less than " not in problem.reason),
-    ]
+    def __init__(self, root: Path, reading: Reading) -> None:
+        self.root, self.reading = root, reading
+        self.pictures = Pictures()
+        self.problems: list[Problem] = []
+        self.records: list[Record] = []
+        self.notes: list[str] = []
+        self.counts: Counter[str] = Counter()
+        # The corners of all boxes as they stand, and the size of their image.
+        self.raw: list[tuple[Sequence[float], tuple[float, float]]] = []
 
+    def listed(self, listing: Path) -> None:
+        """Read the images of a list."""
+        there = subfolder(self.root, "annotations") or self.root / "Annotations"
 
-def _read_voc(
-    root: Path, name: str, classes: Sequence[str] | None, first_pixel: int
-) -> tuple[
-    Record | None, list[Problem], list[tuple[Sequence[float], tuple[float, float]]]
-]:
-    """An annotation, its problems, and the corners of its boxes as they stand."""
-    path = root / "Annotations" / f"{name}.xml"
+        def is_there(line: str) -> bool:
+            return not leaves_folder(line) and (there / f"{line}.xml").is_file()
 
-    def refused(
-        reason: str, fix: str
-    ) -> tuple[None, list[Problem], list[tuple[Sequence[float], tuple[float, float]]]]:
-        return None, [Problem(str(path), reason, fix)], []
-
-    try:
-        tree: Element = parse(path).getroot()
-    except FileNotFoundError:
-        return refused(
-            "The file is missing.",
-            f"Annotate {name}, or take it out of the split; for an image without "
-            "objects write a file without object.",
+        try:
+            names = read_list(listing.read_text(encoding="utf-8-sig"), is_there)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{listing} is no text in UTF-8: {error}.") from error
+        picture = subfolder(self.root, "jpegimages", "images") or (
+            self.root / "JPEGImages"
         )
-    except ParseError as error:
-        return refused(
-            f"It is not well-formed XML: {error}.", "Export the annotation anew."
-        )
-    except DefusedXmlException as error:
-        return refused(
-            f"It holds entities or refers to other files ({type(error).__name__}).",
-            "Such XML can fill the memory or read files, and annotations need none of "
-            "it: take the DOCTYPE out.",
-        )
-    except (OSError, LookupError, ValueError) as error:
-        return refused(f"It cannot be read: {error}.", "Save it anew, in UTF-8.")
-    sides = []
-    for key in ("size/height", "size/width"):
-        value, reason = _number(tree, key)
-        if not reason and not 1 <= value < math.inf:
-            reason = f"{key} is {value:g}."
-        if reason:
-            return refused(reason, "Write the size of the picture there, in pixels.")
-        sides.append(int(value))
-    size = (sides[0], sides[1])
-    picture = _picture(root / "JPEGImages", name, tree.findtext("filename"))
-    if picture is None:
-        return refused(
-            f"Its picture is missing: there is no JPEGImages/{name}.jpg, nor one of "
-            f"{', '.join(SUFFIXES[1:])}.",
-            "Copy it there, or take its name out of the split.",
-        )
-    boxes: list[list[float]] = []
-    labels: list[str] = []
-    problems: list[Problem] = []
-    raw: list[tuple[Sequence[float], tuple[float, float]]] = []
-    for number, element in enumerate(tree.iter("object")):
-        item = f"object {number}"
-        keys = ("xmin", "ymin", "xmax", "ymax")
-        read = [_number(element, f"bndbox/{key}") for key in keys]
-        reason = next((why for _, why in read if why), "")
-        fix = "Write four numbers: xmin, ymin, xmax, ymax."
+        lines: dict[str, int] = {}
+        for number, name in names:
+            item = f"line {number}"
+            if leaves_folder(name):
+                self.problems.append(leaving_problem(str(listing), item, name))
+            elif name in lines:
+                fault = Fault(
+                    "twice", f"{name} is named twice.", "Take one of the lines out."
+                )
+                self.problems.append(Problem(str(listing), fault, item))
+            else:
+                lines[name] = number
+                self.read(there / f"{name}.xml", name, [picture])
+
+    def unlisted(self, there: Sequence[Path]) -> None:
+        """Read all XML files of folders."""
+        bare: list[str] = []
+        seen: set[str] = set()
+        for folder in there:
+            places = picture_folders(folder)
+            files = sorted(
+                path for path in folder.iterdir() if path.suffix.lower() == ".xml"
+            )
+            stems = {path.stem for path in files}
+            for path in files:
+                name = path.stem
+                if name in seen:
+                    name = path.relative_to(self.root).with_suffix("").as_posix()
+                seen.add(name)
+                self.read(path, name, places, stems)
+            used = {record.path.parent for record in self.records}
+            for place in used & set(places):
+                names = self.pictures.pictures(place)
+                bare += [name for name in names if Path(name).stem not in stems]
+        taken = {record.path.name for record in self.records}
+        bare = [name for name in bare if name not in taken]
+        if bare:
+            self.notes.append(
+                f"{len(bare):,} pictures have no XML file and are left out, the first "
+                f"is {bare[0]}. If they show no object, write XML files without one."
+            )
+
+    def read(
+        self,
+        path: Path,
+        name: str,
+        places: Sequence[Path],
+        others: set[str] | None = None,
+    ) -> None:
+        """Read the annotation of one image.
+
+        Args:
+            path: the XML file.
+            name: of the image.
+            places: where its picture may lie.
+            others: without lists, the names of all XML files beside it.
+        """
+        tree = read_xml(path, name)
+        if isinstance(tree, Fault):
+            self.problems.append(Problem(str(path), tree))
+            return
+        stem = name if others is None else path.stem
+        filename = (tree.findtext("filename") or "").replace("\\", "/").split("/")[-1]
+        ending = Path(filename).suffix
+        picture = self.pictures.of_stem(places, stem, ending)
+        # The name in the file counts where it is not that of another file's picture.
+        unused = others is not None and Path(filename).stem not in others
+        if picture is None and filename and unused:
+            picture = self.pictures.named(places, filename)
+        if picture is None:
+            where = places[0].relative_to(self.root) / f"{stem}.jpg"
+            fault = Fault(
+                "no picture",
+                f"Its picture is missing: there is no {where.as_posix()}, nor one of "
+                f"{', '.join(SUFFIXES[1:])}.",
+                "Copy it there, or take its name out of the split.",
+            )
+            self.problems.append(Problem(str(path), fault))
+            return
+        size = self.size(path, tree, picture)
+        if size is not None:
+            objects: list[Found] = []
+            for number, element in enumerate(tree.iter("object")):
+                objects += self.boxes(path, f"object {number}", element, size)
+            self.records.append(
+                make_record(name, picture, size, objects, self.reading, self.counts)
+            )
+
+    def size(self, path: Path, tree: Element, picture: Path) -> tuple[int, int] | None:
+        """Height and width as the file says; if it does not, those of the picture."""
+        sides = []
+        for key in ("size/height", "size/width"):
+            if not (tree.findtext(key) or "").strip():
+                self.counts["size"] += 1
+                return self.measured(picture)
+            value, reason = read_number(tree, key)
+            if not reason and not 1 <= value < math.inf:
+                reason = f"{key} is {value:g}."
+            if reason:
+                fix = "Write the size of the picture there, in pixels."
+                self.problems.append(Problem(str(path), Fault("size", reason, fix)))
+                return None
+            sides.append(int(value))
+        return sides[0], sides[1]
+
+    def measured(self, picture: Path) -> tuple[int, int] | None:
+        """The size of a picture, if it can be read."""
+        try:
+            return image_size(picture, self.reading.exif, self.reading.max_pixels)
+        except PictureError as error:
+            self.problems.append(unreadable_problem(picture, error))
+            return None
+
+    def boxes(
+        self, path: Path, item: str, element: Element, size: tuple[int, int]
+    ) -> list[Found]:
+        """The boxes of an object, one as a rule."""
         label = (element.findtext("name") or "object").strip()
-        if not reason:
-            xmin, ymin, xmax, ymax = corners = [value for value, _ in read]
-            values = ", ".join(f"{value:g}" for value in corners)
-            item += f" (xmin, ymin, xmax, ymax = {values})"
-            raw.append((corners, (float(size[0]), float(size[1]))))
-            reason, fix = _voc_problem(corners, size, first_pixel)
-        if not reason and classes is not None and label not in classes:
-            reason = f"The class {label!r} is unknown."
-            fix = f"Known are {', '.join(classes)}: correct the name, or add it."
-        if reason:
-            problems.append(Problem(str(path), reason, fix, item, droppable=True))
-            continue
-        boxes.append([xmin - first_pixel, ymin - first_pixel, xmax, ymax])
-        labels.append(label)
-    tensor = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    none = torch.zeros(0, 4)
-    return Record(name, picture, size, tensor, labels, none), problems, raw
+        difficult, fault = flag("difficult", element.findtext("difficult"))
+        if fault is not None:
+            self.problems.append(Problem(str(path), fault, item, droppable=True))
+            return []
+        several = element.findall("bndbox") or [element]
+        if len(several) > 1:
+            self.counts["bndbox"] += 1
+        found = []
+        for number, bndbox in enumerate(several):
+            where = f"{item}, bndbox {number}" if len(several) > 1 else item
+            read = [read_number(bndbox, key) for key in CORNERS]
+            reason = next((why for _, why in read if why), "")
+            if reason:
+                fix = "Write four numbers: xmin, ymin, xmax, ymax."
+                fault = Fault("number", f"bndbox/{reason}", fix)
+            else:
+                corners = [value for value, _ in read]
+                values = ", ".join(f"{value:g}" for value in corners)
+                where += f" (xmin, ymin, xmax, ymax = {values})"
+                self.raw.append((corners, (float(size[0]), float(size[1]))))
+                fault = voc_fault(corners, size, self.reading.first_pixel)
+            fault = fault or self.reading.unknown_class(label)
+            if fault is not None:
+                self.problems.append(Problem(str(path), fault, where, droppable=True))
+                continue
+            first = self.reading.first_pixel
+            box = [corners[0] - first, corners[1] - first, *corners[2:]]
+            turned = rotation_of(element)
+            if turned:
+                self.counts["rotation"] += 1
+                box = upright_hull(box, turned, size)
+            found.append(Found(box, label, difficult))
+        return found
 
-
-def _voc_problem(
-    corners: Sequence[float], size: tuple[int, int], first_pixel: int
-) -> tuple[str, str]:
-    """What is wrong with a box as Pascal VOC writes it: reason and fix, or nothing."""
-    names = ("xmin", "ymin", "xmax", "ymax")
-    xmin, ymin, xmax, ymax = corners
-    # A box of one point, xmin = xmax, is one pixel wide in VOC's way of counting, but
-    # it marks no object: it is what a slip of the mouse leaves behind.
-    reason, fix = box_problem(corners, (math.inf, math.inf), names, tolerance=math.inf)
-    if reason:
-        return reason, fix
-    if first_pixel and -1 < min(xmin, ymin) < 1:
-        return (
-            f"{'xmin' if xmin < 1 else 'ymin'} is below 1, and VOC counts pixels from "
-            "1.",
-            "If the tool that wrote the file counts from 0, read it with first_pixel=0 "
-            "(--first-pixel 0).",
-        )
-    return box_problem([xmin - first_pixel, ymin - first_pixel, xmax, ymax], size)
-
-
-def _number(element: Element, key: str) -> tuple[float, str]:
-    """A number of an annotation, and why it cannot be one."""
-    text = element.findtext(key)
-    if text is None or not text.strip():
-        return math.nan, f"{key} is missing."
-    try:
-        return float(text), ""
-    except ValueError:
-        return math.nan, f"{key} is {text!r}, which is no number."
-
-
-def _picture(folder: Path, name: str, filename: str | None) -> Path | None:
-    """The picture of that name, whatever its ending."""
-    endings = [*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES)]
-    noted = Path(filename or "").suffix
-    if noted.lower() in SUFFIXES:  # where there are two, the annotation knows which
-        endings.insert(0, noted)
-    for ending in endings:
-        path = folder / f"{name}{ending}"
-        if path.is_file():
-            return path
-    return None
+    def result(self, annotations: Path) -> Scan:
+        """All that was read."""
+        problems = self.problems
+        if all_fit_as_xywh(self.raw):
+            problems = as_xywh(problems, str(self.root / "Annotations"))
+        known = sorted({label for record in self.records for label in record.classes})
+        notes = self.notes + notes_on(self.counts)
+        classes = list(self.reading.classes or known)
+        return Scan(self.records, classes, problems, annotations, notes, self.reading)

@@ -7,19 +7,19 @@ line style says the same once more.
 Dimension letters: N boxes; H, W height and width of a picture.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import matplotlib.patheffects as effects
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
+from rpn_lib.figures.pictures import Picture, to_array
 
 
 class Style(NamedTuple):
@@ -38,27 +38,40 @@ class Style(NamedTuple):
     label: str
 
 
+# The colours of Okabe and Ito, and a grey.
+BLUE = "#0072B2"
+ORANGE = "#D55E00"  # their vermilion
+GREEN = "#009E73"
+SKY = "#56B4E9"
+PINK = "#CC79A7"
+YELLOW = "#E69F00"
+BLACK = "#000000"
+GREY = "#666666"
+
+# Curves and bars of results to compare: each differs from the next in all of these.
+COLORS = (BLUE, ORANGE, GREEN, BLACK, PINK, SKY)
+
 STYLES = {
-    "gt": Style("#009E73", "-", 2.2, "true box"),
-    "anchor": Style("#0072B2", "--", 1.6, "anchor"),
-    "object": Style("#D55E00", "-", 1.8, "object"),
-    "background": Style("#56B4E9", ":", 1.6, "background"),
-    "ignored": Style("#666666", "-.", 1.4, "ignored"),
-    "proposal": Style("#000000", "-.", 1.6, "proposal"),
-    "kept": Style("#D55E00", "-", 1.8, "kept"),
-    "suppressed": Style("#666666", ":", 1.4, "suppressed"),
-    "intersection": Style("#CC79A7", "-", 2.2, "intersection"),
-    "union": Style("#E69F00", "--", 2.2, "union"),
+    "gt": Style(GREEN, "-", 2.2, "true box"),
+    "anchor": Style(BLUE, "--", 1.6, "anchor"),
+    "object": Style(ORANGE, "-", 1.8, "object"),
+    "background": Style(SKY, ":", 1.6, "background"),
+    "ignored": Style(GREY, "-.", 1.4, "ignored"),
+    "proposal": Style(BLACK, "-.", 1.6, "proposal"),
+    "kept": Style(ORANGE, "-", 1.8, "kept"),
+    "suppressed": Style(GREY, ":", 1.4, "suppressed"),
+    "intersection": Style(PINK, "-", 2.2, "intersection"),
+    "union": Style(YELLOW, "--", 2.2, "union"),
     # Of lines rather than boxes.
-    "curve 1": Style("#0072B2", "-", 1.8, ""),
-    "curve 2": Style("#D55E00", "--", 1.8, ""),
-    "curve 3": Style("#009E73", "-.", 1.8, ""),
-    "guide": Style("#666666", ":", 1.4, ""),
+    "curve 1": Style(BLUE, "-", 1.8, ""),
+    "curve 2": Style(ORANGE, "--", 1.8, ""),
+    "curve 3": Style(GREEN, "-.", 1.8, ""),
+    "guide": Style(GREY, ":", 1.4, ""),
 }
 
 
 def show_image(
-    image: Tensor | np.ndarray[Any, Any],
+    image: Picture,
     ax: Axes | None = None,
     *,
     title: str = "",
@@ -77,25 +90,18 @@ def show_image(
         the axes, for `draw_boxes`.
 
     Raises:
-        BoxError: not a picture.
+        SettingError: not a picture.
 
     >>> ax = show_image(torch.zeros(3, 24, 32))
     >>> ax.images[0].get_extent()
     [0, 32, 24, 0]
     >>> plt.close()
     """
-    if isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] in (1, 3):
-        image = image.detach().cpu().permute(1, 2, 0).numpy()
-    pixels = np.asarray(image)
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
-        raise BoxError(
-            "A picture is a (3, H, W) tensor or an (H, W, 3) array, not one of shape "
-            f"{pixels.shape}."
-        )
+    pixels = to_array(image)
     height, width = pixels.shape[:2]
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
-    if pixels.dtype != np.uint8:
+    if pixels.dtype != "uint8":
         pixels = pixels.clip(0, 1)
     ax.imshow(pixels.repeat(3 // pixels.shape[2], 2), extent=(0, width, height, 0))
     ax.set(xlim=(-margin, width + margin), ylim=(height + margin, -margin), title=title)
@@ -117,7 +123,7 @@ def draw_boxes(
         labels: a short text for each box, written above its upper left corner.
 
     Raises:
-        BoxError: an unknown style, or labels that do not fit the boxes.
+        SettingError: an unknown style, or labels that do not fit the boxes.
 
     >>> ax = show_image(torch.zeros(3, 24, 32))
     >>> draw_boxes(ax, [[4, 4, 20, 12]], "anchor", ["16 x 8"])
@@ -126,10 +132,10 @@ def draw_boxes(
     >>> plt.close()
     """
     if style not in STYLES:
-        raise BoxError(f"style {style!r} is none of {', '.join(STYLES)}.")
+        raise SettingError(f"style {style!r} is none of {', '.join(STYLES)}.")
     rows = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4).tolist()
     if labels is not None and len(labels) != len(rows):
-        raise BoxError(f"{len(labels)} labels for {len(rows)} boxes.")
+        raise SettingError(f"{len(labels)} labels for {len(rows)} boxes.")
     color, linestyle, linewidth, _ = STYLES[style]
     for i, (x1, y1, x2, y2) in enumerate(rows):
         ax.add_patch(
@@ -160,7 +166,7 @@ def draw_line(
         label: a short text, written above the last point.
 
     Raises:
-        BoxError: an unknown style.
+        SettingError: an unknown style.
 
     >>> ax = show_image(torch.zeros(3, 24, 32))
     >>> draw_line(ax, [(4, 4), (20, 4), (20, 12)], "curve 1", "two sides")
@@ -169,7 +175,7 @@ def draw_line(
     >>> plt.close()
     """
     if style not in STYLES:
-        raise BoxError(f"style {style!r} is none of {', '.join(STYLES)}.")
+        raise SettingError(f"style {style!r} is none of {', '.join(STYLES)}.")
     color, linestyle, linewidth, _ = STYLES[style]
     ax.plot(
         [x for x, _ in points],
@@ -207,6 +213,7 @@ def legend(
     ax: Axes,
     styles: Sequence[str],
     names: Mapping[str, str] | None = None,
+    dots: Collection[str] = (),
     **kwargs: Any,
 ) -> None:
     """Explain the kinds of box in a figure.
@@ -215,6 +222,7 @@ def legend(
         ax: axes to put the legend into.
         styles: keys of `STYLES`; those without a label or name are left out.
         names: what this legend calls a style, in place of its label.
+        dots: those of the styles that the figure draws as points.
         **kwargs: handed on to matplotlib's `Axes.legend`.
 
     >>> ax = show_image(torch.zeros(3, 24, 32))
@@ -224,14 +232,17 @@ def legend(
     >>> plt.close()
     """
     called = {name: STYLES[name].label for name in styles} | dict(names or {})
-    shown = [(STYLES[name], called[name]) for name in styles if called[name]]
+    shown = [name for name in styles if called[name]]
     handles = [
-        Line2D([], [], color=s.color, linestyle=s.linestyle, linewidth=s.linewidth)
-        for s, _ in shown
+        Line2D(
+            [],
+            [],
+            color=STYLES[name].color,
+            linestyle="" if name in dots else STYLES[name].linestyle,
+            linewidth=STYLES[name].linewidth,
+            marker="o" if name in dots else "",
+        )
+        for name in shown
     ]
-    labels = [label for _, label in shown]
+    labels = [called[name] for name in shown]
     ax.legend(handles, labels, framealpha=0.95, fontsize=8, **kwargs)
-
-
-# Curves and bars of results to compare: each differs from the next in all of these.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9")

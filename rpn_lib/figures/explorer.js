@@ -1,5 +1,5 @@
 // <rpn-explorer spec='...'>: a figure with sliders. Python computed every state ahead
-// of time (explore.py); this script shows the one at which the sliders stand.
+// of time (explorer.py); this script shows the one at which the sliders stand.
 (() => {
   'use strict';
   // Each figure brings this script along, and so does each new run of its cell.
@@ -44,7 +44,7 @@ output::after { content: attr(data-longest); display: block; height: 0;
 .stage { position: relative; overflow: hidden; margin: 6px auto;
   print-color-adjust: exact; forced-color-adjust: none; }
 .stage svg { display: block; width: 100%; background: #d4d4d4; }
-path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
+path, rect { fill: none; vector-effect: non-scaling-stroke; }
 .under { stroke: #fff; stroke-opacity: 0.8; stroke-dasharray: none; }
 .hit { stroke: transparent; stroke-width: 16px; pointer-events: all; outline: none; }
 .hit.on { fill: currentColor; fill-opacity: 0.3; }
@@ -83,6 +83,14 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
     add(parent, tag, {
       ...shape, stroke: color, 'stroke-width': width, 'stroke-dasharray': dashes
     });
+  }
+
+  // A line from point to point; a dot, which is a very short one with round ends.
+  function trace(parent, points, [name, color, width, dashes]) {
+    const dot = points.length === 2;
+    stroke(parent, 'path', {
+      d: `M${points}${dot ? 'h0.01' : ''}`, 'stroke-linecap': dot ? 'round' : 'butt'
+    }, [name, color, dot ? 5 * width : width, dot ? 'none' : dashes]);
   }
 
   function build(spec, host) {
@@ -155,8 +163,7 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
     for (const style of spec.styles) {
       if (!style[0]) continue; // of a line without a name
       const entry = add(legend, 'span');
-      const sample = add(entry, 'svg', HIDDEN);
-      stroke(sample, 'line', { x1: 2, y1: 6, x2: 34, y2: 6 }, style);
+      trace(add(entry, 'svg', HIDDEN), style[4] ? [18, 6] : [2, 6, 34, 6], style);
       add(entry, 'span', {}, style[0]);
     }
     const link = LINKS ? add(legend, 'a', {}, 'Link to this view') : null;
@@ -264,11 +271,7 @@ path, rect, line { fill: none; vector-effect: non-scaling-stroke; }
       }
       for (const number of lineNumbers) {
         const [points, kind, label] = spec.lines[number];
-        const [name, color, width, dashes] = spec.styles[kind];
-        const dot = points.length === 2; // a very short line with round ends
-        stroke(lines, 'path', {
-          d: `M${points}${dot ? 'h0.01' : ''}`, 'stroke-linecap': dot ? 'round' : 'butt'
-        }, [name, color, dot ? 5 * width : width, dot ? 'none' : dashes]);
+        trace(lines, points, spec.styles[kind]);
         tag(label, ...points.slice(-2), kind, 20);
       }
       // Small boxes last, so that the pointer finds them inside large ones.

@@ -13,9 +13,18 @@ from torch import Tensor
 
 from rpn_lib.boxes import box_iou
 from rpn_lib.coverage import Coverage
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 from rpn_lib.evaluation import Evaluation
-from rpn_lib.figures.boxes import COLORS, STYLES, draw_boxes, legend, show_image
+from rpn_lib.figures.boxes import (
+    BLUE,
+    COLORS,
+    ORANGE,
+    STYLES,
+    YELLOW,
+    draw_boxes,
+    legend,
+    show_image,
+)
 
 
 def found_figure(
@@ -82,7 +91,7 @@ def plot_recall_iou(
         the axes, with a line for each result.
 
     Raises:
-        BoxError: no results, or `k` < 1.
+        SettingError: no results, or `k` < 1.
 
     >>> from rpn_lib.evaluation import evaluate
     >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
@@ -119,7 +128,7 @@ def plot_recall_proposals(
         the axes, with a line for each result.
 
     Raises:
-        BoxError: no results; an IoU or an area that they do not have.
+        SettingError: no results; an IoU or an area that they do not have.
 
     >>> from rpn_lib.evaluation import evaluate
     >>> gt = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
@@ -160,7 +169,7 @@ def plot_recall_area(
         object, the bar has no height and its label is a dash.
 
     Raises:
-        BoxError: no results; results of different ranges; `k` < 1.
+        SettingError: no results; results of different ranges; `k` < 1.
 
     >>> from rpn_lib.evaluation import evaluate
     >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
@@ -174,7 +183,7 @@ def plot_recall_area(
     width = 0.8 / len(results)
     for i, (name, result) in enumerate(results.items()):
         if list(result.ranks) != areas:
-            raise BoxError(
+            raise SettingError(
                 f"{name!r} has the areas {', '.join(result.ranks)}, others have "
                 f"{', '.join(areas)}; evaluate all with the same ones."
             )
@@ -198,7 +207,7 @@ def plot_recall_area(
 
 def _result_axes(results: Mapping[str, Evaluation], ax: Axes | None) -> Axes:
     if not results:
-        raise BoxError("No results to plot: give {name: evaluate(...)}.")
+        raise SettingError("No results to plot: give {name: evaluate(...)}.")
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
     ax.set_ylim(0, 1.05)
@@ -259,42 +268,7 @@ def coverage_figure(coverage: Coverage, shapes: Tensor) -> Figure:
     """
     figure = Figure(figsize=(12, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    width, height = (coverage.boxes[:, 2:] - coverage.boxes[:, :2]).T.numpy()
-    groups = [("IoU below 0.5", "#D55E00", "x", coverage.best_iou < 0.5)]
-    between = (coverage.best_iou >= 0.5) & (coverage.best_iou < 0.7)
-    groups += [("IoU 0.5 to 0.7", "#E69F00", "^", between)]
-    groups += [("IoU 0.7 or more", "#0072B2", ".", coverage.best_iou >= 0.7)]
-    for name, color, marker, mask in reversed(groups):
-        chosen = mask.numpy()
-        label = f"{name}: {int(chosen.sum()):,} objects"
-        left.scatter(
-            width[chosen],
-            height[chosen],
-            18,
-            color,
-            marker,
-            alpha=0.5,
-            linewidths=1.2,
-            label=label,
-        )
-    left.scatter(
-        *shapes.T.numpy(),
-        s=70,
-        facecolor="none",
-        edgecolor="black",
-        marker="s",
-        linewidths=1.6,
-        label=f"{len(shapes)} anchor shapes",
-    )
-    left.set(
-        xscale="log", yscale="log", xlabel="width, pixels", ylabel="height, pixels"
-    )
-    for axis in (left.xaxis, left.yaxis):
-        axis.set_major_locator(LogLocator(base=2, numticks=12))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
-    left.grid(alpha=0.3)
-    left.legend(fontsize=8)
+    _plot_shapes(left, coverage, shapes)
     steps = torch.linspace(0, 1, 101)
     curves = [("with these anchors", coverage.best_iou)]
     curves += [("if one lay on each centre", coverage.shape_iou)]
@@ -310,3 +284,41 @@ def coverage_figure(coverage: Coverage, shapes: Tensor) -> Figure:
     right.grid(alpha=0.3)
     right.legend(fontsize=8)
     return figure
+
+
+def _plot_shapes(ax: Axes, coverage: Coverage, shapes: Tensor) -> None:
+    width, height = (coverage.boxes[:, 2:] - coverage.boxes[:, :2]).T.numpy()
+    groups = [("IoU below 0.5", ORANGE, "x", coverage.best_iou < 0.5)]
+    between = (coverage.best_iou >= 0.5) & (coverage.best_iou < 0.7)
+    groups += [("IoU 0.5 to 0.7", YELLOW, "^", between)]
+    groups += [("IoU 0.7 or more", BLUE, ".", coverage.best_iou >= 0.7)]
+    for name, color, marker, mask in reversed(groups):
+        chosen = mask.numpy()
+        label = f"{name}: {int(chosen.sum()):,} objects"
+        ax.scatter(
+            width[chosen],
+            height[chosen],
+            s=18,
+            c=color,
+            marker=marker,
+            alpha=0.5,
+            linewidths=1.2,
+            label=label,
+        )
+    ax.scatter(
+        shapes[:, 0].numpy(),
+        shapes[:, 1].numpy(),
+        s=70,
+        facecolor="none",
+        edgecolor="black",
+        marker="s",
+        linewidths=1.6,
+        label=f"{len(shapes)} anchor shapes",
+    )
+    ax.set(xscale="log", yscale="log", xlabel="width, pixels", ylabel="height, pixels")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(base=2, numticks=12))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)

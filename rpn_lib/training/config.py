@@ -21,6 +21,10 @@ BACKBONES = (
 )
 
 
+# The fields of `DataConfig` that say how files are to be understood.
+READING = ("first_pixel", "difficult", "exif", "max_pixels")
+
+
 def option(default: Any, text: str, **more: Any) -> Any:
     """A field of a dataclass, with what the command line says about it.
 
@@ -164,6 +168,30 @@ class DataConfig(_Checked):
     first_pixel: Literal[0, 1] = option(
         1, "number of the first pixel: 0 for VOC files of tools that count from 0"
     )
+    difficult: Literal["ignore", "keep", "drop"] = option(
+        "ignore",
+        "objects marked difficult (VOC) or ignore (COCO): regions to ignore, objects "
+        "like any other, or background",
+    )
+    exif: Literal["apply", "ignore"] = option(
+        "apply",
+        "turn photographs upright as their camera noted, or leave them as stored",
+    )
+    max_pixels: int | None = option(
+        None,
+        "allow pictures of up to so many pixels",
+        least=1,
+        metavar="N",
+        default_text="about 179 million",
+    )
+
+    def reading(self) -> dict[str, Any]:
+        """How files are to be understood, as `open_folder` takes it.
+
+        >>> DataConfig(first_pixel=0).reading()["first_pixel"]
+        0
+        """
+        return {name: getattr(self, name) for name in READING}
 
 
 @dataclass(frozen=True)

@@ -362,6 +362,20 @@ def test_a_check_box_lines_and_pictures_in_every_state(film, write, open_page):
     assert 'button "Play step"' in tree
 
 
+def test_a_legend_looks_like_what_is_drawn(write, open_page):
+    """A style of which there are only points is a dot."""
+    lines = [Line([(1, 1), (8, 8)], "curve 1"), Line([(4, 4)], "kept")]
+    state = State([Box((1, 1, 5, 5), "gt")], "", lines)
+    names = {"curve 1": "a curve", "kept": "here"}
+    figure = explore({"n": [1]}, lambda n: state, (9, 9), alt="x", names=names)
+    page = open_page(write(figure.html))
+    caps = {}
+    for entry in page.locator(".legend > span").all():
+        name = entry.locator("span").text_content()
+        caps[name] = entry.locator("path").last.get_attribute("stroke-linecap")
+    assert caps == {"true box": "butt", "a curve": "butt", "here": "round"}
+
+
 def test_a_check_box_that_is_on_at_first(write, open_page):
     figure = explore(
         {"on": [True, False]}, lambda on: State([], f"{on}"), (9, 9), alt="x"

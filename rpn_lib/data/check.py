@@ -1,0 +1,258 @@
+"""The check of a whole folder: annotations, pictures, and what only shows in all of it.
+
+Memory grows with the annotations, not with the pictures: these are read one by one.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rpn_lib.data.folder import scan_folder
+from rpn_lib.data.images import PictureError, look_at
+from rpn_lib.data.layout import canonical
+from rpn_lib.data.problems import Fault, Problem
+from rpn_lib.data.records import (
+    Boxes,
+    Reading,
+    Record,
+    Scan,
+    counted,
+    nothing_to_learn,
+    size_problem,
+    unreadable_problem,
+)
+
+SAME = 0.99  # IoU of two boxes of a class that are one box twice
+
+WHOLE = 0.999  # share of an image that a box covers which covers the whole of it
+
+DARK = (
+    1 / 8
+)  # of the values of 16 bits; where no picture has more, they hold fewer bits
+
+FULL = 2**16
+
+
+class Checked(NamedTuple):
+    """What the check of a folder found.
+
+    Attributes:
+        problems: all that cannot be right, for which training is refused.
+        summary: a sentence on what was looked at.
+        warnings: what is most likely not right, but can be trained on.
+        notes: what a user should know though nothing is wrong.
+    """
+
+    problems: list[Problem]
+    summary: str
+    warnings: list[Problem]
+    notes: list[str]
+
+
+def check_folder(
+    root: str | Path,
+    splits: Sequence[str],
+    *,
+    decode: bool = True,
+    progress: Callable[[list[Record]], Iterable[Record]] = iter,
+    **reading: Any,
+) -> Checked:
+    """Check every annotation and every picture of a folder.
+
+    Args:
+        root: the folder.
+        splits: the splits to look at.
+        decode: read all of each picture, which alone shows that it is truncated; if
+            not, only its size.
+        progress: wraps the list of images that is gone through, for a bar.
+        reading: how to understand the files, see `Reading`.
+
+    Raises:
+        DataError: no such folder or split.
+    """
+    checker = _Checker(Reading(**reading), decode)
+    for split in splits:
+        scan = scan_folder(root, split, **reading)
+        checker.split(split, scan, progress(scan.records))
+    return checker.result()
+
+
+class _Checker:
+    """Goes through the splits and keeps what must be compared between them."""
+
+    def __init__(self, reading: Reading, decode: bool) -> None:
+        self.reading, self.decode = reading, decode
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.notes: dict[str, list[str]] = {}  # each with the splits it is said of
+        self.split_of: dict[Path, str] = {}
+        self.by_length: defaultdict[int, list[Path]] = defaultdict(list)
+        self.images = self.boxes = self.regions = self.covered = 0
+        self.turned = self.deep = self.brightest = 0
+        self.example = Path()
+        self.annotations = Path()
+
+    def split(self, split: str, scan: Scan, records: Iterable[Record]) -> None:
+        """Look at the images of a split."""
+        before = len(self.problems)
+        self.problems += scan.problems
+        for note in scan.notes:
+            self.notes.setdefault(note, []).append(split)
+        self.annotations = scan.annotations
+        for record in records:
+            self.picture(record)
+            self.objects(record, scan)
+            self.place(record, split, scan)
+        empty = nothing_to_learn(scan)
+        if empty is not None and len(self.problems) == before:
+            if canonical(split) == "test":
+                self.notes.setdefault(empty.reason, []).append(split)
+            else:
+                self.problems.append(empty)
+
+    def picture(self, record: Record) -> None:
+        """Look at a picture."""
+        how = self.reading
+        try:
+            look = look_at(record.path, self.decode, how.exif, how.max_pixels)
+        except PictureError as error:
+            self.problems.append(unreadable_problem(record.path, error))
+            return
+        if look.size != record.size:
+            self.problems.append(size_problem(record, look.size))
+        # On its side, a picture shows by its size how its boxes were drawn.
+        elif look.orientation in (2, 3, 4) or (
+            look.orientation >= 5 and look.size[0] == look.size[1]
+        ):
+            self.turned += 1
+        if look.brightest is not None:
+            self.deep += 1
+            self.brightest = max(self.brightest, look.brightest)
+            self.example = record.path
+
+    def objects(self, record: Record, scan: Scan) -> None:
+        """Look at the boxes of an image."""
+        self.images += 1
+        self.boxes += len(record.boxes)
+        self.regions += len(record.crowds)
+        for first, second in same_boxes(record):
+            fault = Fault(
+                "duplicate",
+                f"Boxes {first} and {second} of the image, both "
+                f"{record.classes[first]!r}, are the same.",
+                "Delete one of them.",
+            )
+            self.warnings.append(Problem(str(scan.annotations), fault, record.name))
+        height, width = record.size
+        sides = record.boxes[:, 2:] - record.boxes[:, :2]
+        self.covered += bool((sides.prod(axis=1) >= WHOLE * height * width).any())
+
+    def place(self, record: Record, split: str, scan: Scan) -> None:
+        """Look for the image in the other splits."""
+        there = self.split_of.setdefault(record.path, split)
+        if there != split:
+            fault = Fault("leak", f"{record.name} is in {there} too.", LEAK)
+            self.problems.append(Problem(str(scan.annotations), fault))
+        elif record.path.is_file():
+            self.by_length[record.path.stat().st_size].append(record.path)
+
+    def leaks(self) -> None:
+        """Find pictures that are the same to the byte in two splits."""
+        for paths in self.by_length.values():
+            if len({self.split_of[path] for path in paths}) < 2:
+                continue  # so most files need not be read once more
+            first: dict[bytes, Path] = {}
+            for path in paths:
+                digest = hashlib.sha256(path.read_bytes()).digest()
+                other = first.setdefault(digest, path)
+                if self.split_of[other] != self.split_of[path]:
+                    reason = (
+                        f"It is the same picture as {other}, which is in "
+                        f"{self.split_of[other]}; this one is in {self.split_of[path]}."
+                    )
+                    fault = Fault("leak", reason, LEAK)
+                    self.warnings.append(Problem(str(path), fault))
+
+    def result(self) -> Checked:
+        """All that was found."""
+        self.leaks()
+        if self.images > 2 and self.covered > self.images / 2:
+            fault = Fault(
+                "whole image",
+                f"{self.covered:,} of {self.images:,} images have a box that covers "
+                "the whole image.",
+                "Is this a data set for classification? A network learns nothing about "
+                "places from such boxes.",
+            )
+            self.warnings.append(Problem(str(self.annotations), fault))
+        if self.deep and self.brightest < DARK * FULL:
+            bits = max(self.brightest, 1).bit_length()
+            fault = Fault(
+                "dark",
+                f"{self.deep:,} pictures have 16 bits, but none of them a value above "
+                f"{self.brightest:,}: these are {bits} bits, and nearly black here.",
+                f"Multiply the values by {2 ** (16 - bits):,}, or save them with 8 "
+                "bits.",
+            )
+            self.warnings.append(Problem(str(self.example), fault))
+        notes = [f"{', '.join(there)}: {note}" for note, there in self.notes.items()]
+        if self.turned:
+            how = self.reading.exif
+            done = "are turned so" if how == "apply" else "are left as they are stored"
+            other = "ignore" if how == "apply" else "apply"
+            notes.append(
+                f"{self.turned:,} pictures have a note of their camera that they are "
+                f"upside down or mirrored; they {done}. Their size cannot tell whether "
+                f"the boxes were drawn before or after: look at one, and if the boxes "
+                f'do not fit, read them with exif="{other}" (--exif {other}).'
+            )
+        summary = counted(self.images, self.boxes, self.regions)
+        return Checked(self.problems, summary, self.warnings, notes)
+
+
+LEAK = (
+    "What is measured on images that were trained on says nothing: keep each image in "
+    "one split."
+)
+
+
+def same_boxes(record: Record) -> list[tuple[int, int]]:
+    """Pairs of boxes of one class that are practically the same.
+
+    Args:
+        record: of an image.
+
+    >>> boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 8]], dtype=np.float32)
+    >>> same_boxes(Record("a", Path("a"), (9, 9), boxes, ["x", "x", "x"], boxes[:0]))
+    [(0, 1)]
+    """
+    if len(record.boxes) < 2:
+        return []
+    boxes = record.boxes.astype(np.float64)
+    order = np.argsort(boxes[:, 0], kind="stable")
+    pairs = []
+    # Boxes that are the same begin at nearly the same x: a window, not all pairs.
+    for place, i in enumerate(order):
+        width = boxes[i, 2] - boxes[i, 0]
+        for j in order[place + 1 :]:
+            if boxes[j, 0] - boxes[i, 0] > (1 - SAME) * width:
+                break
+            if (
+                record.classes[i] == record.classes[j]
+                and _iou(boxes[i], boxes[j]) > SAME
+            ):
+                pairs.append((int(min(i, j)), int(max(i, j))))
+    return sorted(pairs)
+
+
+def _iou(a: Boxes, b: Boxes) -> float:
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    if (sides <= 0).any():
+        return 0.0
+    overlap = float(sides.prod())
+    areas = float((a[2:] - a[:2]).prod()) + float((b[2:] - b[:2]).prod())
+    return overlap / (areas - overlap)

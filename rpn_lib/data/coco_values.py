@@ -1,0 +1,86 @@
+"""Numbers of a COCO file as tools write them, and what is wrong with them."""
+
+import math
+import re
+from typing import Any
+
+from rpn_lib.data.problems import (
+    Fault,
+    box_problem,
+)
+
+# COCO's own files have boxes that reach out by parts of a pixel, from rounding.
+COCO_TOLERANCE = 1.0
+
+
+LOOKS_LIKE_XYXY = Fault(
+    "format",
+    "The boxes look like two corners: read so, every one lies in its image; read as x, "
+    "y, width and height, some reach outside.",
+    "COCO's bbox is [x, y, width, height]: convert all of them.",
+)
+
+
+def whole(value: object) -> int | None:
+    """A whole number, also one that a tool wrote as `"7"` or `7.0`.
+
+    >>> whole("7"), whole(7.0), whole("seven"), whole(True)
+    (7, 7, None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+(\.0*)?\s*", value):
+        return int(float(value)) if "." in value else int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def read_key(value: object) -> int | str | None:
+    """What an id is compared by: 7, 7.0 and "7" are the same."""
+    number = whole(value)
+    return value if number is None and isinstance(value, str) else number
+
+
+def coco_fault(
+    x: float, y: float, w: float, h: float, size: tuple[int, int]
+) -> Fault | None:
+    """What is wrong with a box as COCO writes it, `None` where nothing is."""
+    if all(map(math.isfinite, (x, y, w, h))) and (w < 0 or h < 0):
+        return Fault(
+            "swapped",
+            f"The {'width' if w < 0 else 'height'} is negative.",
+            "COCO's bbox is [x, y, width, height]: are these two corners?",
+        )
+    corners = [x, y, x + w, y + h]
+    if not all(map(math.isfinite, (w, h))):  # infinite less infinite is no number
+        corners = [x, y, w, h]
+    return box_problem(corners, size, tolerance=COCO_TOLERANCE)
+
+
+def read_size(row: dict[str, Any]) -> tuple[tuple[int, int], Fault | None]:
+    """Height and width of an image, and what is wrong with them."""
+    height, width = whole(row.get("height")), whole(row.get("width"))
+    if height is not None and width is not None and min(height, width) >= 1:
+        return (height, width), None
+    return (0, 0), Fault(
+        "size",
+        f"height and width are {row.get('height')!r} and {row.get('width')!r}.",
+        "Write the size of the picture there, in pixels.",
+    )
+
+
+def rotation_of(row: dict[str, Any]) -> float:
+    """Degrees by which CVAT turned a box, 0 where nothing is noted."""
+    attributes = row.get("attributes")
+    value = attributes.get("rotation") if isinstance(attributes, dict) else None
+    try:
+        degrees = float(value) if value is not None else 0.0
+    except (TypeError, ValueError):
+        return 0.0
+    return degrees if math.isfinite(degrees) else 0.0
+
+
+def order_of(key: int | str) -> tuple[bool, int | str]:
+    """What ids are sorted by: numbers first."""
+    return isinstance(key, str), key

@@ -1,0 +1,106 @@
+"""Annotations that are not read, recognised by what is in the files."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+from rpn_lib.data.layout import folders
+
+HEAD = 65536  # bytes of a file that are looked at
+
+LABELME = (
+    "LabelMe. Convert it with globox (pip install globox): globox convert FOLDER "
+    "annotations.json --format labelme --save_fmt coco --coco_auto_ids."
+)
+
+CVAT = (
+    'CVAT\'s own XML. Export the task from CVAT as "COCO 1.0" instead; or convert it '
+    "with globox (pip install globox): globox convert annotations.xml "
+    "annotations.json --format cvat --save_fmt coco --coco_auto_ids."
+)
+
+VIA = (
+    'VIA (VGG Image Annotator). Open the project in VIA and choose "Export Annotations '
+    '(COCO format)".'
+)
+
+CREATEML = (
+    "CreateML. Roboflow imports it and exports COCO, YOLO or Pascal VOC, which are "
+    "read."
+)
+
+CSV = (
+    "a table of boxes (CSV). Roboflow imports it and exports COCO, YOLO or Pascal VOC, "
+    "which are read."
+)
+
+TFRECORD = (
+    "TFRecord. Convert it with datumaro (pip install datumaro tensorflow): datum "
+    "convert -if tf_detection_api -i FOLDER -f coco -o converted -- --save-media."
+)
+
+
+def foreign_format(root: Path) -> str:
+    """Which format a folder holds and how it becomes one that is read; or nothing.
+
+    >>> foreign_format(Path("nowhere"))
+    ''
+    """
+    for folder, names in folders(root):
+        for name in names:
+            path = folder / name
+            recognise = SUSPECTS.get(path.suffix.lower())
+            found = recognise and recognise(path)
+            if found:
+                return f"{path} looks like {found}"
+    return ""
+
+
+def _head(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return ""
+
+
+def _json(path: Path) -> str:
+    text = _head(path)
+    if '"shapes"' in text and '"imagePath"' in text:
+        return LABELME
+    if '"_via_' in text or '"shape_attributes"' in text:
+        return VIA
+    if '"annotations"' in text and '"coordinates"' in text:
+        return CREATEML
+    return ""
+
+
+def _xml(path: Path) -> str:
+    return CVAT if "<annotations>" in _head(path) else ""
+
+
+def _csv(path: Path) -> str:
+    try:
+        header = next(csv.reader(_head(path).splitlines()), [])
+    except csv.Error:
+        return ""
+    names = {name.strip().lower() for name in header}
+    # Without a header: a path, four numbers, a class, as RetinaNet's readers take it.
+    numbers = sum(word.strip().lstrip("-").isdigit() for word in header)
+    if {"xmin", "ymin", "xmax", "ymax"} <= names or (len(header) >= 6 and numbers >= 4):
+        return CSV
+    return ""
+
+
+def _record(_path: Path) -> str:
+    return TFRECORD
+
+
+SUSPECTS: dict[str, Callable[[Path], str]] = {
+    ".json": _json,
+    ".xml": _xml,
+    ".csv": _csv,
+    ".tfrecord": _record,
+    ".tfrecords": _record,
+    ".record": _record,
+}

@@ -1,0 +1,282 @@
+"""YOLO: a folder with one text file an image, a row for each object.
+
+`images/` beside `labels/`, with the splits above or below them, or the text files
+beside the pictures. `data.yaml`, where it is there, names the splits and the classes;
+without it the folders do, and classes have numbers (or the names of `classes.txt`).
+
+A row is `class cx cy w h`, as shares of the width and the height of the picture. Rows
+of polygons and of turned boxes (`class x1 y1 x2 y2 x3 y3 ...`) give the upright box
+around them, rows of key points (`class cx cy w h x1 y1 v1 ...`) the box they start
+with. An empty or missing text file is a picture without objects.
+
+Dimension letters: see `rpn_lib.data.records`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rpn_lib.data.images import PictureError, image_size
+from rpn_lib.data.layout import Pictures, ordered
+from rpn_lib.data.problems import Fault, Problem, box_problem
+from rpn_lib.data.records import (
+    Found,
+    Reading,
+    Record,
+    Scan,
+    make_record,
+    notes_on,
+    unreadable_problem,
+)
+from rpn_lib.data.yolo_layout import (
+    Layout,
+    first_row,
+    has_rows,
+    label_file,
+    read_layout,
+    yaml_path,
+)
+from rpn_lib.errors import DataError
+
+NAME = "YOLO"
+
+TOLERANCE = 1.0  # pixels; rows are rounded to few digits
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder holds `data.yaml`, or text files with rows of YOLO's kind."""
+    return yaml_path(root) is not None or has_rows(root)
+
+
+def splits(root: Path) -> list[str]:
+    """The splits of a folder; `all` where it is not split."""
+    return ordered(list(read_layout(root).pictures))
+
+
+def scan(root: Path, split: str, reading: Reading) -> Scan:
+    """Read the annotations of a split.
+
+    Args:
+        root: the folder.
+        split: one of `splits`.
+        reading: how to understand them.
+
+    Raises:
+        DataError: no such split.
+    """
+    layout = read_layout(root)
+    if split not in layout.pictures:
+        raise DataError(
+            f"{layout.source} has no split {split}; it has "
+            f"{', '.join(ordered(list(layout.pictures))) or 'none with pictures'}."
+        )
+    reader = _Reader(root, layout, reading)
+    faults = [*layout.faults, *layout.missing.get(split, [])]
+    reader.problems += [Problem(str(layout.source), fault) for fault in faults]
+    for picture in layout.pictures[split]:
+        reader.read(picture)
+    return reader.result()
+
+
+def read_row(
+    words: Sequence[str], key_points: int = 0
+) -> tuple[int, list[float], bool] | Fault:
+    """The class and the box of a row, in shares of the picture.
+
+    Args:
+        words: of the row.
+        key_points: numbers behind the box in rows of key points; 0 if not known.
+
+    Returns:
+        class, `x1, y1, x2, y2`, and whether it is the hull of a polygon; or what is
+        wrong.
+
+    >>> read_row("2 0.5 0.5 0.2 0.4".split())
+    (2, [0.4, 0.3, 0.6, 0.7], False)
+    >>> read_row("0 0.1 0.2 0.5 0.2 0.3 0.9".split())
+    (0, [0.1, 0.2, 0.5, 0.9], True)
+    """
+    numbers = _numbers(words)
+    if isinstance(numbers, Fault):
+        return numbers
+    label, values = int(numbers[0]), numbers[1:]
+    kind = _row_kind(len(values), key_points)
+    if kind is None:
+        return Fault(
+            "row",
+            f"It has {len(numbers)} numbers.",
+            "A row is: class cx cy w h. A sixth number is the score of a prediction: "
+            "these are not annotations.",
+        )
+    values = values if kind == "polygon" else values[:4]
+    if max(values) > 1.5:
+        return Fault(
+            "format",
+            f"A coordinate is {max(values):g}, above 1.",
+            "YOLO's coordinates are shares of the width and the height: are these "
+            "pixels? Divide them.",
+        )
+    if kind == "polygon":
+        xs, ys = values[::2], values[1::2]
+        return label, [min(xs), min(ys), max(xs), max(ys)], True
+    cx, cy, w, h = values
+    if w < 0 or h < 0:
+        name = "width" if w < 0 else "height"
+        return Fault("swapped", f"The {name} is negative.", "Draw the box anew.")
+    return label, [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], False
+
+
+def _numbers(words: Sequence[str]) -> list[float] | Fault:
+    """The numbers of a row: a class and at least four others."""
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        return Fault(
+            "number",
+            f"{' '.join(words)[:60]!r} are not numbers alone.",
+            "A row is: class cx cy w h, with spaces between them.",
+        )
+    if not all(map(math.isfinite, numbers)):
+        return Fault("not finite", "A number is not finite.", "Delete or correct it.")
+    if len(numbers) < 5 or not numbers[0].is_integer():
+        return Fault(
+            "row",
+            f"{' '.join(words)[:60]!r} is no row of YOLO's.",
+            "A row is: class cx cy w h, or a class and the corners of a polygon.",
+        )
+    return numbers
+
+
+def _row_kind(
+    count: int, key_points: int
+) -> Literal["box", "key points", "polygon"] | None:
+    """What so many numbers behind the class are; nothing that is known if `None`."""
+    if count == 4:
+        return "box"
+    if key_points and count == 4 + key_points:
+        return "key points"
+    if count >= 6 and count % 2 == 0:
+        return "polygon"
+    # Key points of three numbers each, x, y and whether they are seen.
+    return "key points" if (count - 4) % 3 == 0 else None
+
+
+class _Reader:
+    """Goes through the text files and notes what cannot be right."""
+
+    def __init__(self, root: Path, layout: Layout, reading: Reading) -> None:
+        self.root, self.layout, self.reading = root, layout, reading
+        self.problems: list[Problem] = []
+        self.records: list[Record] = []
+        self.counts: Counter[str] = Counter()
+        self.missing = 0
+        self.places: set[tuple[Path, Path]] = set()  # of text files and of pictures
+        self.numbers: set[int] = set()
+
+    def read(self, picture: Path) -> None:
+        """Read the annotation of one picture."""
+        try:
+            size = image_size(picture, self.reading.exif, self.reading.max_pixels)
+        except PictureError as error:
+            self.problems.append(unreadable_problem(picture, error))
+            return
+        path = label_file(picture)
+        self.places.add((path.parent, picture.parent))
+        found: list[Found] = []
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except FileNotFoundError:
+            lines = []
+            self.missing += 1
+        except (OSError, UnicodeDecodeError) as error:
+            fault = Fault("unreadable", f"It cannot be read: {error}.", "Save it anew.")
+            self.problems.append(Problem(str(path), fault))
+            return
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                one = self.row(line.split(), size)
+                if isinstance(one, Fault):
+                    problem = Problem(str(path), one, f"line {number}", droppable=True)
+                    self.problems.append(problem)
+                else:
+                    found.append(one)
+        name = picture.relative_to(self.root).as_posix()
+        self.records.append(
+            make_record(name, picture, size, found, self.reading, self.counts)
+        )
+
+    def row(self, words: list[str], size: tuple[int, int]) -> Found | Fault:
+        """One object, or what is wrong with it."""
+        row = read_row(words, self.layout.key_points)
+        if isinstance(row, Fault):
+            return row
+        number, shares, is_polygon = row
+        classes = self.layout.classes
+        if number < 0 or (classes and number not in classes):
+            known = f"0 to {max(classes)}" if classes else "0 and above"
+            return Fault(
+                "class",
+                f"The class {number} is unknown.",
+                f"{self.layout.source.name} has {known}: correct the number or add it.",
+            )
+        label = classes.get(number, str(number))
+        fault = self.reading.unknown_class(label)
+        if fault is not None:
+            return fault
+        height, width = size
+        x1, y1, x2, y2 = (
+            share * side for share, side in zip(shares, (width, height) * 2)
+        )
+        fault = box_problem([x1, y1, x2, y2], size, tolerance=TOLERANCE)
+        if fault is not None:
+            return fault
+        box = [
+            max(x1, 0.0),
+            max(y1, 0.0),
+            min(x2, float(width)),
+            min(y2, float(height)),
+        ]
+        if box[0] >= box[2] or box[1] >= box[3]:
+            return Fault("outside", "It lies outside the image.", "Delete it.")
+        self.counts["polygon"] += is_polygon
+        self.numbers.add(number)
+        return Found(box, label)
+
+    def orphans(self) -> list[str]:
+        """Text files with rows whose picture is not there."""
+        pictures = Pictures()
+        return [
+            path.relative_to(self.root).as_posix()
+            for labels, place in sorted(self.places)
+            for path in sorted(labels.glob("*.txt"))
+            if pictures.of_stem([place], path.stem) is None and first_row(path)
+        ]
+
+    def result(self) -> Scan:
+        """All that was read."""
+        layout = self.layout
+        numbers = sorted(layout.classes) or sorted(self.numbers)
+        names = [layout.classes.get(number, str(number)) for number in numbers]
+        notes = notes_on(self.counts)
+        if self.missing:
+            notes.append(
+                f"{self.missing:,} of {len(self.records):,} pictures have no text file:"
+                " they are read as pictures without objects."
+            )
+        orphans = self.orphans()
+        if orphans:
+            notes.append(
+                f"{len(orphans):,} text files have no picture and are left out, the "
+                f"first is {orphans[0]}."
+            )
+        wanted = self.reading.classes
+        return Scan(
+            self.records,
+            list(wanted or dict.fromkeys(names)),
+            self.problems,
+            layout.source,
+            notes,
+            self.reading,
+        )

@@ -1,0 +1,254 @@
+"""Where pictures and text files of a YOLO folder lie, and what `data.yaml` says.
+
+Dimension letters: see `rpn_lib.data.records`.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rpn_lib.data.images import SUFFIXES
+from rpn_lib.data.layout import ALL, SPLITS, canonical, folders, split_of
+from rpn_lib.data.problems import Fault
+
+# Text files that are no labels.
+NAMES = ("classes.txt", "obj.names", "classes.names", "labels.txt")
+
+
+@dataclass
+class Layout:
+    """What a folder says about itself.
+
+    Attributes:
+        pictures: of each split.
+        classes: their names by number; empty where nobody names them.
+        key_points: numbers of a row of key points behind its box; 0 if not known.
+        source: the file or folder that says so.
+        faults: what is wrong with all of it.
+        missing: what is not where it should be, of each split.
+    """
+
+    pictures: dict[str, list[Path]]
+    classes: dict[int, str]
+    source: Path
+    key_points: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    missing: dict[str, list[Fault]] = field(default_factory=dict)
+
+
+def yaml_path(root: Path) -> Path | None:
+    """`data.yaml`, or another file of that kind that names splits and classes."""
+    files = sorted(
+        (path for path in root.iterdir() if path.suffix.lower() in (".yaml", ".yml")),
+        key=lambda path: (path.stem != "data", path.name),
+    )
+    for path in files:
+        content = _read_yaml(path)
+        if content is None and path.stem == "data":
+            return path  # damaged, which `read_layout` says
+        if content is not None and ("names" in content or "nc" in content):
+            return path
+    return None
+
+
+def _read_yaml(path: Path) -> dict[str, Any] | None:
+    import yaml  # only where there is such a file
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def has_rows(root: Path) -> bool:
+    """Whether the first text files with something in them hold rows of numbers."""
+    for folder, files in folders(root):
+        looked_at = 0
+        for name in files:
+            if not name.lower().endswith(".txt") or name in NAMES:
+                continue
+            if (
+                folder.name.lower() == "labels"
+                or "labels" in folder.parts
+                or any((folder / name).with_suffix(end).is_file() for end in SUFFIXES)
+            ):
+                if first_row(folder / name):
+                    return True
+                looked_at += 1
+                if looked_at >= 100:
+                    break
+    return False
+
+
+def first_row(path: Path) -> bool:
+    """Whether a text file begins with a row of numbers such as YOLO's."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            words = file.readline().split()
+        return len(words) >= 5 and all(math.isfinite(float(w)) for w in words)
+    except (OSError, ValueError):
+        return False
+
+
+def read_layout(root: Path) -> Layout:
+    """What `data.yaml` says, or where there is none, what the folders say."""
+    path = yaml_path(root)
+    if path is None:
+        return Layout(_found_pictures(root), _listed_classes(root), root)
+    content = _read_yaml(path)
+    layout = Layout({}, {}, path)
+    if content is None:
+        fault = Fault("unreadable", "It is no YAML that names splits.", "Correct it.")
+        layout.faults.append(fault)
+        content = {}
+    layout.classes = _classes(content, layout.faults)
+    base = _resolved(root, root, str(content.get("path") or ".")) or root
+    for split in ("train", "val", "valid", "test"):
+        entries = content.get(split)
+        if not entries:
+            continue
+        pictures: list[Path] = []
+        missing = layout.missing.setdefault(canonical(split), [])
+        for entry in entries if isinstance(entries, list) else [entries]:
+            place = _resolved(root, base, str(entry))
+            if place is None:
+                missing.append(
+                    Fault(
+                        "no picture",
+                        f"{split}: there is no {entry} in {base}.",
+                        "Correct the path; nothing outside the data folder is read.",
+                    )
+                )
+            elif place.is_dir():
+                pictures += _pictures_below(place)
+            else:
+                pictures += _named_pictures(root, base, place, missing)
+        # Tools name a folder for test even where they write none.
+        if pictures or split != "test":
+            layout.pictures[canonical(split)] = pictures
+    shape = content.get("kpt_shape")
+    if isinstance(shape, list) and all(isinstance(n, int) for n in shape):
+        layout.key_points = math.prod(shape)
+    if not layout.pictures:
+        layout.pictures = _found_pictures(root)
+    return layout
+
+
+def _classes(content: dict[str, Any], faults: list[Fault]) -> dict[int, str]:
+    """The names of the classes, and what is wrong with them."""
+    names, number = content.get("names"), content.get("nc")
+    classes: dict[int, str] = {}
+    if isinstance(names, list):
+        classes = {i: str(name) for i, name in enumerate(names)}
+    elif isinstance(names, dict):
+        try:
+            classes = {int(key): str(name) for key, name in names.items()}
+        except (TypeError, ValueError):
+            faults.append(
+                Fault("class", "names: a key is no whole number.", "Number them.")
+            )
+    elif names is None and isinstance(number, int):
+        classes = {i: str(i) for i in range(number)}
+    if isinstance(number, int) and classes and len(classes) != number:
+        faults.append(
+            Fault(
+                "class",
+                f"nc is {number}, but there are {len(classes)} names.",
+                "Correct one of them.",
+            )
+        )
+    return classes
+
+
+def _resolved(root: Path, base: Path, entry: str) -> Path | None:
+    """Where an entry of `data.yaml` leads, inside the folder.
+
+    The paths are often those of another machine, or one folder off (`../train/images`
+    beside `train/images`): the longest end of them that is there counts. A last part
+    alone must name a split: `images` may hold all of them.
+    """
+    parts = [
+        part
+        for part in PurePosixPath(entry.replace("\\", "/")).parts
+        if part not in ("..", ".", "/")
+    ]
+    if not parts:
+        return base
+    for start in range(len(parts)):
+        is_last = 0 < start == len(parts) - 1
+        if is_last and canonical(Path(parts[start]).stem) not in SPLITS:
+            break
+        for above in (base, root):
+            path = above.joinpath(*parts[start:])
+            if path.exists():
+                return path
+    return None
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    return [
+        path / name
+        for path, names in folders(folder, depth=8)
+        for name in names
+        if Path(name).suffix.lower() in SUFFIXES
+    ]
+
+
+def _named_pictures(
+    root: Path, base: Path, listing: Path, faults: list[Fault]
+) -> list[Path]:
+    """The pictures of a text file with one path a line."""
+    pictures = []
+    for number, line in enumerate(listing.read_text("utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        path = _resolved(root, base, line.strip())
+        if path is None or not path.is_file():
+            faults.append(
+                Fault(
+                    "no picture",
+                    f"{listing.name}, line {number}: there is no {line.strip()}.",
+                    "Copy it there, or take the line out.",
+                )
+            )
+        else:
+            pictures.append(path)
+    return pictures
+
+
+def _found_pictures(root: Path) -> dict[str, list[Path]]:
+    """All pictures by the folders that they lie in."""
+    found: dict[str | None, list[Path]] = {}
+    for path in _pictures_below(root):
+        split = split_of(path.relative_to(root).parts[:-1])
+        found.setdefault(split, []).append(path)
+    rest = found.pop(None, [])
+    if not found:
+        return {ALL: rest} if rest else {}
+    return {name: found[name] for name in found if name is not None}
+
+
+def _listed_classes(root: Path) -> dict[int, str]:
+    for folder in (root, root / "labels"):
+        for name in NAMES:
+            path = folder / name
+            if path.is_file():
+                lines = path.read_text("utf-8-sig", errors="replace").splitlines()
+                return dict(enumerate(line.strip() for line in lines if line.strip()))
+    return {}
+
+
+def label_file(picture: Path) -> Path:
+    """The text file of a picture: in `labels` instead of the last `images`.
+
+    >>> label_file(Path("a/images/train/b.jpg")).as_posix()
+    'a/labels/train/b.txt'
+    """
+    parts = list(picture.parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i].lower() == "images":
+            parts[i] = "Labels" if parts[i] == "Images" else "labels"
+            return Path(*parts).with_suffix(".txt")
+    return picture.with_suffix(".txt")

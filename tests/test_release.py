@@ -1,0 +1,100 @@
+"""What the packages hold and need, and what a release says of itself."""
+
+import re
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import release  # noqa: E402
+from repository import version  # noqa: E402
+
+METADATA = """Metadata-Version: 2.4
+Name: rpn_lib
+Version: 0
+Requires-Dist: torch>=2.4
+Requires-Dist: torchvision
+Requires-Dist: einops
+{more}
+"""
+BASE = "Requires-Dist: defusedxml\nRequires-Dist: matplotlib\nRequires-Dist: pillow"
+TRAIN = "Requires-Dist: tqdm; extra == 'train'"
+
+
+def make_wheel(path, files, metadata):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in sorted(files):
+            archive.write(ROOT / name, name)
+        archive.writestr("rpn_lib-0.dist-info/METADATA", metadata)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """As hatchling would pack the library of this checkout."""
+    text = METADATA.format(more=f"{BASE}\n{TRAIN}")
+    path = tmp_path_factory.mktemp("wheel") / "rpn_lib-0-py3-none-any.whl"
+    return make_wheel(path, release.library_files(ROOT), text)
+
+
+def test_a_wheel_holds_the_library_and_nothing_else(wheel, tmp_path):
+    release.check_wheel(wheel)
+    files = release.library_files(ROOT)
+    for changed in (files - {"rpn_lib/py.typed"}, files | {"tests/conftest.py"}):
+        broken = make_wheel(tmp_path / "b.whl", changed, METADATA)
+        with pytest.raises(release.ReleaseError, match=r"rpn_lib/py\.typed|conftest"):
+            release.check_wheel(broken)
+
+
+def test_every_module_imports_with_what_its_extra_asks_for(wheel):
+    release.check_imports(wheel)
+
+
+def test_a_package_that_is_not_asked_for_is_missed(tmp_path):
+    text = METADATA.format(more=BASE.replace("defusedxml", "pillow"))
+    files = release.library_files(ROOT)
+    broken = make_wheel(tmp_path / "b.whl", files, text)
+    assert release.failing_imports(broken)["rpn_lib.data.voc"] == "defusedxml"
+    with pytest.raises(release.ReleaseError, match="voc needs defusedxml"):
+        release.check_imports(broken)
+
+
+def test_the_dependencies_of_pyproject_are_those_of_the_wheel_above():
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.M | re.S)[1]
+    names = set(re.findall(r'^ *"([\w.-]+)', listed, re.M))
+    asked = re.findall(r"Requires-Dist: ([\w.-]+)", METADATA + BASE)
+    assert names - {"numpy"} == set(
+        asked
+    )  # numpy: torch hands its tensors over with it
+
+
+@pytest.fixture
+def tree(tmp_path):
+    (tmp_path / "rpn_lib").mkdir()
+    shutil.copy(ROOT / "rpn_lib" / "__init__.py", tmp_path / "rpn_lib")
+    return tmp_path
+
+
+def test_notes_are_the_section_of_the_version(tree):
+    text = "# Changelog\n\n## [9.1.0] - 2030-01-01\n\nNew.\n\n## [9.0.0]\n\nOld.\n"
+    (tree / "CHANGELOG.md").write_text(text)
+    assert release.notes("v9.1.0", tree) == "New.\n"
+    assert release.notes("v9.0.0", tree) == "Old.\n"
+    with pytest.raises(release.ReleaseError, match=r"9\.2\.0.*rename"):
+        release.notes("v9.2.0", tree)
+
+
+def test_a_tag_that_is_not_the_version_is_refused(tree):
+    number = version(ROOT)
+    (tree / "CHANGELOG.md").write_text(f"## [{number}]\n\nAll.\n")
+    release.check_tag(f"v{number}", tree)
+    with pytest.raises(release.ReleaseError, match=f"tag v{number}"):
+        release.check_tag("v99.0", tree)
+    (tree / "CHANGELOG.md").write_text("## [Unreleased]\n\nAll.\n")
+    with pytest.raises(release.ReleaseError, match="Unreleased"):
+        release.check_tag(f"v{number}", tree)

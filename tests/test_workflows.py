@@ -1,0 +1,65 @@
+"""The workflows keep their rules: pinned actions, least permissions, make targets."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+GITHUB = ROOT / ".github"
+WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+FILES = [*WORKFLOWS, GITHUB / "actions" / "setup" / "action.yml"]
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+def each(files):
+    return pytest.mark.parametrize("path", files, ids=lambda path: path.stem)
+
+
+def steps(path):
+    document = yaml.safe_load(path.read_text())
+    if "runs" in document:
+        return document["runs"]["steps"]
+    return [step for job in document["jobs"].values() for step in job["steps"]]
+
+
+@each(FILES)
+def test_actions_are_pinned_by_commit_and_say_which_release(path):
+    used = re.findall(r"uses: (\S+)(.*)", path.read_text())
+    assert used
+    for action, comment in used:
+        if action != "./.github/actions/setup":
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action
+            assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), action
+
+
+def test_an_action_is_pinned_to_one_commit_everywhere():
+    text = "".join(path.read_text() for path in FILES)
+    pins = set(re.findall(r"uses: ([\w-]+/[\w-]+)@(\S+)", text))
+    assert len(pins) == len({action for action, _ in pins})
+
+
+@each(FILES)
+def test_every_command_is_a_target_of_make(path):
+    for step in steps(path):
+        for line in step.get("run", "make help").splitlines():
+            target = re.match(r"make ([a-z-]+|\$\{\{ matrix\.task \}\})( |$)", line)
+            assert target, line
+            assert target[1] in TARGETS | {"${{ matrix.task }}", "portable"}, line
+            # What strangers name, such as branches, reaches the shell as a variable.
+            assert not re.search(r"\$\{\{ *github", line), line
+
+
+@each(WORKFLOWS)
+def test_permissions_concurrency_and_limits_are_given(path):
+    document = yaml.safe_load(path.read_text())
+    assert document["permissions"] == {"contents": "read"}
+    assert document["concurrency"]["group"]
+    for job in document["jobs"].values():
+        assert job["timeout-minutes"] <= 90
+        tasks = job.get("strategy", {}).get("matrix", {}).get("task", [])
+        assert set(tasks) <= TARGETS
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False

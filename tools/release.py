@@ -1,0 +1,227 @@
+"""Build the packages, look into them, and say what a release brings.
+
+python tools/release.py build            # dist/: sdist and wheel, built and checked
+python tools/release.py imports WHEEL    # which modules go without the extras?
+python tools/release.py notes v0.1.0     # the section of CHANGELOG.md
+python tools/release.py check v0.1.0     # is the tag that of the version?
+"""
+
+import argparse
+import importlib.metadata as metadata
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from repository import ROOT, version
+
+DATA = {"py.typed", "scenes.pt", "explorer.js"}  # what a wheel holds besides modules
+
+OF_TRAIN = ("rpn_lib.cli", "rpn_lib.training")  # the modules of rpn_lib[train]
+
+
+class ReleaseError(Exception):
+    """Why there is nothing to release."""
+
+
+# ---- What is in them ---------------------------------------------------------------
+
+
+def library_files(root: Path) -> set[str]:
+    """The files of the library that belong into a wheel."""
+    return {
+        path.relative_to(root).as_posix()
+        for path in (root / "rpn_lib").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    """The files of a wheel; its list of checksums is left out."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [n for n in archive.namelist() if not n.endswith(".dist-info/RECORD")]
+        return {name: archive.read(name) for name in names}
+
+
+def check_wheel(wheel: Path, root: Path = ROOT) -> None:
+    """It holds rpn_lib, whole, and nothing else."""
+    found = {n for n in contents(wheel) if ".dist-info/" not in n}
+    wanted = library_files(root)
+    if found != wanted:
+        raise ReleaseError(
+            f"{wheel.name} lacks {sorted(wanted - found)} and has "
+            f"{sorted(found - wanted)} too many."
+        )
+    missing = DATA - {Path(name).name for name in found}
+    if missing:
+        raise ReleaseError(f"{wheel.name} lacks data files: {sorted(missing)}.")
+
+
+def build(out: Path, root: Path = ROOT) -> tuple[Path, Path]:
+    """sdist and wheel in `out`; a wheel made of the sdist is the same one."""
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("rpn_lib-*"):
+        old.unlink()
+    make = [sys.executable, "-m", "hatchling", "build", "--directory"]
+    subprocess.run([*make, out, "-t", "sdist", "-t", "wheel"], cwd=root, check=True)
+    (sdist,) = out.glob("rpn_lib-*.tar.gz")
+    (wheel,) = out.glob("rpn_lib-*.whl")
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(sdist) as archive:
+            archive.extractall(folder, filter="data")
+        (source,) = Path(folder).iterdir()
+        second = Path(folder) / "wheel"
+        subprocess.run([*make, second, "-t", "wheel"], cwd=source, check=True)
+        if contents(second / wheel.name) != contents(wheel):
+            raise ReleaseError(f"{sdist.name} does not build the same wheel.")
+    check_wheel(wheel, root)
+    return sdist, wheel
+
+
+# ---- What they need ----------------------------------------------------------------
+
+
+def requirements(wheel: Path, extra: str = "") -> set[str]:
+    """The packages that a wheel asks for, with those that they ask for in turn."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    def asked(lines, extras):
+        for line in lines or []:
+            needed = Requirement(line)
+            marks = [{"extra": name} for name in ("", *extras)]
+            if not needed.marker or any(map(needed.marker.evaluate, marks)):
+                yield canonicalize_name(needed.name), needed.extras
+
+    (text,) = [t for n, t in contents(wheel).items() if n.endswith("/METADATA")]
+    lines = re.findall(r"^Requires-Dist: (.*)$", text.decode(), re.M)
+    todo, seen = list(asked(lines, [extra])), set()
+    while todo:
+        name, extras = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            try:
+                todo += asked(metadata.requires(name), extras)
+            except metadata.PackageNotFoundError:
+                continue  # for another system, or not installed: the import will tell
+    return seen
+
+
+IMPORT = """
+import importlib, importlib.abc, importlib.metadata, json, pkgutil, sys, warnings
+folder, allowed = sys.argv[1], set(json.loads(sys.argv[2]))
+owners = importlib.metadata.packages_distributions()
+simple = lambda name: name.lower().replace("_", "-").replace(".", "-")
+
+class Only(importlib.abc.MetaPathFinder):
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        owned = {simple(owner) for owner in owners.get(top, ())}
+        if owned and top != "rpn_lib" and not owned & allowed:
+            return None
+        return self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Only(finder) for finder in sys.meta_path]
+sys.path.insert(0, folder)
+import rpn_lib
+assert rpn_lib.__file__.startswith(folder), rpn_lib.__file__
+failed = {}
+for module in pkgutil.walk_packages(rpn_lib.__path__, "rpn_lib."):
+    if module.name.endswith("__main__"):
+        continue
+    try:
+        importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        failed[module.name] = error.name
+json.dump(failed, sys.stdout)
+"""
+
+
+def failing_imports(wheel: Path, extra: str = "") -> dict[str, str]:
+    """The modules that cannot be imported, and what each of them misses.
+
+    The wheel is unpacked, and of the packages of this environment only those are found
+    that it asks for: as in a new environment, without downloading torch again.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)
+        names = json.dumps(sorted(requirements(wheel, extra)))
+        command = [sys.executable, "-I", "-c", IMPORT, folder, names]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        if done.returncode:
+            raise ReleaseError(f"rpn_lib cannot be imported: {done.stderr.strip()}")
+        return json.loads(done.stdout)
+
+
+def check_imports(wheel: Path) -> None:
+    """Every module imports with its extra, and without it those that need none."""
+    for extra in ("", "train"):
+        failed = failing_imports(wheel, extra)
+        if not extra:
+            failed = {n: w for n, w in failed.items() if not n.startswith(OF_TRAIN)}
+        if failed:
+            lines = [f"  {name} needs {what}" for name, what in failed.items()]
+            what = f"rpn_lib[{extra}]" if extra else "rpn_lib"
+            raise ReleaseError(
+                "\n".join([f"pip install {what} is too little:", *lines])
+            )
+
+
+# ---- What a release brings -----------------------------------------------------------
+
+
+def notes(tag: str, root: Path = ROOT) -> str:
+    """The section of CHANGELOG.md on the version of a tag such as v0.1.0."""
+    number = re.escape(tag.removeprefix("v"))
+    text = (root / "CHANGELOG.md").read_text("utf-8")
+    found = re.search(rf"^## \[{number}\].*\n((?:(?!## ).*\n)*)", text, re.M)
+    if not found or not found[1].strip():
+        raise ReleaseError(
+            f"CHANGELOG.md has no section ## [{tag.removeprefix('v')}]: rename "
+            "## [Unreleased] to it, commit, and tag again."
+        )
+    return found[1].strip() + "\n"
+
+
+def check_tag(tag: str, root: Path = ROOT) -> None:
+    """The tag names the version in rpn_lib/__init__.py, and there are notes for it."""
+    number = version(root)
+    if tag != f"v{number}":
+        raise ReleaseError(
+            f"The tag is {tag!r} and rpn_lib/__init__.py says {number}: tag v{number}, "
+            "or change __version__ and run make set-repository."
+        )
+    notes(tag, root)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=("build", "imports", "notes", "check"))
+    parser.add_argument("what", nargs="?", default="", help="the tag, or the wheel")
+    options = parser.parse_args(arguments)
+    try:
+        if options.task == "build":
+            print("\n".join(map(str, build(ROOT / "dist"))))
+        elif options.task == "imports":
+            check_imports(Path(options.what))
+        elif options.task == "notes":
+            print(notes(options.what), end="")
+        else:
+            check_tag(options.what)
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
