@@ -382,7 +382,8 @@ def test_objects_too_small_to_learn_are_counted_or_refused(tmp_path, capsys):
     annotate(data, names[0], [small, ("ellipse", 10, 10, 40, 40)], width=96, height=64)
     out = tmp_path / "out"
     assert train(data, out, "--side", 32, "--epochs", 1, "--sizes", 16) == 0
-    assert "note: 1 of" in (text := capsys.readouterr().out)
+    text = capsys.readouterr().out
+    assert "note: 1 of" in text
     side = re.search(r"with --side (\d+) all of them would be learnt", text)[1]
     assert train(data, out, "--side", side, "--epochs", 1, "--overwrite") == 0
     assert "not learnt" not in capsys.readouterr().out
