@@ -27,6 +27,7 @@ Train a Region Proposal Network on your own photographs, measure it, and use it.
   rpn train --data my_images              learn; Ctrl-C saves, --resume continues
   rpn evaluate --data my_images           how many of the objects are found?
   rpn propose photo.jpg                   where might there be objects?
+  rpn export                              a web page in which the network runs
 
 `rpn train` alone learns from synthetic scenes that it draws itself: nothing to
 download, about a minute. A folder is laid out as Pascal VOC (ImageSets/Main/train.txt,
@@ -69,6 +70,15 @@ Pictures that rpn itself has written are passed over in a folder.
 
   rpn propose photo.jpg
   rpn propose holiday/ --checkpoint runs/rpn/checkpoint.pt --out found""",
+    "export": """\
+Write a web page in which a network runs.
+
+The page is one file: open it in a browser, or send it. Photographs are picked or
+dropped there, nothing leaves the machine, and each step from picture to proposals can
+be looked at.
+
+  rpn export
+  rpn export --checkpoint mine.pt --out page.html --pictures a.jpg b.jpg""",
     "anchors": """\
 Show how well anchors fit the objects of a data set.
 
@@ -100,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
         "train": _train_options,
         "evaluate": _evaluate_options,
         "propose": _propose_options,
+        "export": _export_options,
         "anchors": _anchors_options,
         "check": _check_options,
     }
@@ -204,13 +215,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
 def _propose_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("photo", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
-    add(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="what rpn train has written (default: runs/rpn/checkpoint.pt, or else the "
-        "network that comes with the library)",
-    )
+    _checkpoint_option(parser)
     _out_option(parser, "proposals", "folder for pictures and JSON files")
     for name, kind, default, text in (
         ("--proposals", int, 100, "how many boxes go into the JSON file"),
@@ -225,6 +230,32 @@ def _propose_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--max-pixels", type=int, metavar="N", help="allow larger photographs")
     _device_option(parser)
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _checkpoint_option(parser)
+    _out_option(parser, "page.html", "the page")
+    add(
+        "--pictures",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="photographs to begin with (default: scenes of shapes)",
+    )
+    add("--side", type=int, help="shorter side of them in the page")
+    add("--title", default="My network at work", help="headline of the page")
+
+
+def _checkpoint_option(parser: Any) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="what rpn train has written (default: runs/rpn/checkpoint.pt, or else the "
+        "network that comes with the library)",
+    )
 
 
 def _anchors_options(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         the exit code: 1 where a photograph of a folder was left out.
     """
     photos, base = _photos(options.photo)
-    rpn, side = _network(options.checkpoint)
+    rpn, side = network(options.checkpoint)
     side = options.side or side
     rpn = rpn.to(usable_device(options.device))
     rpn.select.post_nms_top_k = options.proposals
@@ -83,8 +83,13 @@ def _photos(photo: Path) -> tuple[list[Path], Path]:
     return [path for path in found if path not in own], photo
 
 
-def _network(path: Path | None) -> tuple[RegionProposalNetwork, int | None]:
-    """The network to use, and the shorter side of images that it was trained on."""
+def network(path: Path | None) -> tuple[RegionProposalNetwork, int | None]:
+    """The network to use, and the shorter side of images that it was trained on.
+
+    Args:
+        path: of a checkpoint; if not given, that of `rpn train`, or else the network
+            that comes with the library.
+    """
     if path is None and not CHECKPOINT.is_file():
         log.warning(
             f"note: there is no {CHECKPOINT}. This is the network that comes with the "

@@ -1,0 +1,37 @@
+"""`rpn export`: a trained network as one web page in which it runs.
+
+The page is a file of 3 to 4 MB that needs no server and no connection: photographs are
+dropped on it, and every step from picture to proposals can be looked at.
+"""
+
+import argparse
+from typing import Any
+
+from torch import Tensor
+
+from rpn_lib.cli.console import log
+from rpn_lib.cli.objects import SIDES
+from rpn_lib.cli.propose import network
+from rpn_lib.data.images import read_image
+from rpn_lib.data.resize import Resize
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the page.
+
+    Args:
+        options: of the command line.
+
+    Returns:
+        the exit code.
+    """
+    from rpn_lib.figures.live import write_page  # needs onnx, as other commands do not
+
+    rpn, side = network(options.checkpoint)
+    resize: Any = Resize(options.side or side or SIDES[0]).resize
+    pictures: list[Tensor] = [resize(read_image(path)) for path in options.pictures]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_page(rpn, options.out, pictures, options.title)
+    size = options.out.stat().st_size / 1e6
+    log.info(f"wrote {options.out}, {size:.1f} MB: open it in a browser")
+    return 0
