@@ -23,6 +23,7 @@ from rpn_lib.data.folder import open_folder
 from rpn_lib.data.images import image_size
 from rpn_lib.data.records import Record
 from rpn_lib.data.resize import Resize
+from rpn_lib.errors import TrainingError
 from rpn_lib.models import build_rpn, network_of
 from rpn_lib.training.checkpoint import load_checkpoint, read_state
 from rpn_lib.training.measure import propose_in
@@ -320,6 +321,99 @@ def test_sizes_and_classes_of_another_data_set_need_no_setting(tmp_path):
     assert objects.choose_side([middle]) == 480  # 40 pixels become 16
 
 
+def test_help_needs_no_torch():
+    code = """
+import sys
+from rpn_lib.cli import main
+for arguments in ([], *[[name] for name in sys.argv[1:]]):
+    try:
+        main([*arguments, "--help"])
+    except SystemExit as stop:
+        assert stop.code == 0
+assert not {"torch", "numpy", "tqdm", "matplotlib"} & set(sys.modules)
+"""
+    command = [sys.executable, "-c", code, *COMMANDS]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_results_are_strict_json(run):
+    def refuse(name):
+        raise AssertionError(name)
+
+    text = (run / "results.json").read_text()
+    results = json.loads(text, parse_constant=refuse)
+    assert results["AR@100 large"] is None  # there is no large object
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--epochs", "50"], "--epochs 50 contradicts the run in"),
+        (["--lr", "0.0001"], "which has --lr 0.002. Leave it out"),
+        (["--data", "other"], "--data other contradicts"),
+        (["--settings", "a.json"], "--resume and --settings contradict each other"),
+        (["--overwrite"], "--resume and --overwrite contradict each other"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(run, more, message, capsys):
+    before = (run / "settings.json").read_bytes()
+    assert main(["train", "--resume", "--out", str(run), *more]) == 2
+    assert message in capsys.readouterr().err
+    assert (run / "settings.json").read_bytes() == before
+
+
+def test_settings_of_a_file_give_way_to_those_of_the_command(run, tmp_path):
+    out = tmp_path / "again"
+    arguments = ["--settings", str(run / "settings.json"), "--epochs", "1"]
+    assert main(["train", *arguments, "--out", str(out)]) == 0
+    before, after = (
+        json.loads((folder / "settings.json").read_text())["settings"]
+        for folder in (run, out)
+    )
+    assert after == {**before, "epochs": 1}
+    assert len((out / "metrics.csv").read_text().splitlines()) == 1 + 3 + 1
+
+
+def test_objects_too_small_to_learn_are_counted_or_refused(tmp_path, capsys):
+    data = write_folder(tmp_path / "data")
+    names = (data / "ImageSets/Main/train.txt").read_text().split()
+    small = ("ellipse", 10, 10, 11, 11)  # 2 pixels, 1 after resizing to a side of 32
+    annotate(data, names[0], [small, ("ellipse", 10, 10, 40, 40)], width=96, height=64)
+    out = tmp_path / "out"
+    assert train(data, out, "--side", 32, "--epochs", 1, "--sizes", 16) == 0
+    text = capsys.readouterr().out
+    assert "note: 1 of" in text
+    side = re.search(r"with --side (\d+) all of them would be learnt", text)[1]
+    assert train(data, out, "--side", side, "--epochs", 1, "--overwrite") == 0
+    assert "not learnt" not in capsys.readouterr().out
+    assert 64 <= int(side) <= 66  # no more than is needed
+    for kept in (small, None):
+        for name in names:
+            boxes = [] if kept is None else [kept]
+            annotate(data, name, boxes, width=96, height=64)
+        code = train(data, out, "--side", 32, "--sizes", 16, "--overwrite")
+        error = capsys.readouterr().err
+        assert code == 2
+        if kept is not None:
+            count = f"{len(names)} of {len(names)} objects are smaller than"
+            assert f"There is nothing to learn: {count}" in error
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+
+
+def test_a_network_of_the_first_format_still_loads(tmp_path):
+    """As version 2325f46 wrote it: without a number of the format."""
+    network = {"backbone": "small", "fpn": False, "shapes": [[10.0, 20.0]]}
+    state = {"settings": network, "model": build_rpn(**network).state_dict()}
+    data = {"data": None, "side": None, "val_split": "val", "classes": []}
+    torch.save({**state, "data": data}, tmp_path / "old.pt")
+    assert load_checkpoint(tmp_path / "old.pt").anchors.num_anchors == [1]
+    torch.save({**state, "format": 99}, tmp_path / "new.pt")
+    with pytest.raises(TrainingError, match="has format 99"):
+        load_checkpoint(tmp_path / "new.pt")
+
+
 # evaluate
 
 
@@ -446,6 +540,40 @@ def test_proposals_of_the_network_are_scaled_back():
     assert half[:, 2].max() > 100
 
 
+def test_propose_uses_the_network_that_comes_along_and_passes_over_its_own_pictures(
+    data, tmp_path, capsys, monkeypatch
+):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    with Image.open(data / "JPEGImages/scene_15.png") as image:
+        image.save(photos / "a.jpg")
+    monkeypatch.chdir(photos)
+    for passed_over in (False, True):
+        assert main(["propose", "."]) == 0
+        text = capsys.readouterr()
+        assert "there is no runs/rpn/checkpoint.pt" in text.err
+        assert (
+            "passed over: 1 picture that rpn has written" in text.out
+        ) is passed_over
+    names = sorted(path.name for path in (photos / "proposals").rglob("*.*"))
+    assert names == ["a.jpg.json", "a.jpg.proposals.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="NOT RUN: names are bytes on POSIX")
+def test_a_file_name_that_cannot_be_shown(run, tmp_path):
+    photo = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(photo, "wb") as file:
+        Image.new("RGB", (96, 64)).save(file, "PNG")
+    arguments = ["propose", os.fsencode(photo), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "rpn_lib", *arguments],
+        capture_output=True,
+        env=environment(PYTHONIOENCODING="utf-8:strict"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"caf\\udce9.png" in done.stdout
+
+
 # anchors, check
 
 
@@ -478,9 +606,9 @@ def test_check_lists_everything_and_says_so_by_its_exit_code(tmp_path, capsys):
 FAULTS = """
 import resource, sys
 import torch
-from rpn_lib.training.processes import keep_memory
+from rpn_lib.cli.train import processes  # with all that `rpn train` imports
 if sys.argv[1] == "keep":
-    keep_memory()
+    processes.keep_memory()
 def step():
     parts = [torch.ones(5_000_000) for _ in range(4)]  # 20 MB each
 for _ in range(3):

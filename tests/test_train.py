@@ -7,14 +7,18 @@ import sys
 import pytest
 import torch
 from folders import CELL, annotate
+from torchvision.transforms import v2
 
+from rpn_lib.backbones import STAGES
 from rpn_lib.cli import main as run_rpn
+from rpn_lib.data.augment import CHOICES
 from rpn_lib.data.batches import InMemory
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.errors import SettingError, TrainingError
 from rpn_lib.evaluation import recall
 from rpn_lib.models import small_rpn, trained_rpn
 from rpn_lib.training.checkpoint import Checkpoints, load_checkpoint
+from rpn_lib.training.config import AUGMENTATIONS, BACKBONES, TrainConfig
 from rpn_lib.training.loop import train
 from rpn_lib.training.measure import propose
 
@@ -170,6 +174,42 @@ def test_mixed_precision_learns_too():
 def test_settings_out_of_range(options, message):
     with pytest.raises(SettingError, match=message):
         train(small_rpn(), ShapesDataset(length=2), batch_size=2, **options)
+
+
+def test_the_losses_are_those_of_the_first_version():
+    """Kept from before the loop was taken apart: equal to the bit where it ran."""
+    torch.manual_seed(0)
+    rpn, rows = small_rpn(sizes=[16, 32]), []
+    scenes = ShapesDataset(length=12, image_size=(64, 96), sizes=(16, 40))
+    data = InMemory(scenes, v2.RandomHorizontalFlip())
+    config = TrainConfig(epochs=2, batch_size=4, seed=5, optimizer="sgd", lr=0.02)
+    history = train(
+        rpn, data, config, schedule="cosine", clip_norm=1.0, after_step=rows.append
+    )
+    expected = {
+        "objectness": [0.698434, 0.696163, 0.692578, 0.687240, 0.683746, 0.680988],
+        "box": [0.853235, 0.763094, 0.643552, 0.684981, 0.739392, 0.683488],
+    }
+    for name, values in expected.items():
+        assert [row[name] for row in history] == pytest.approx(values, rel=1e-3)
+    rates = [0.02, 0.01926494, 0.01592235, 0.01082579, 0.005484666, 0.001480806]
+    assert [row["lr"] for row in rows] == pytest.approx(rates, rel=1e-6)
+
+
+def test_it_runs_where_tqdm_is_not_installed():
+    code = """
+import sys
+sys.modules["tqdm"] = None
+from rpn_lib import ShapesDataset, load_checkpoint, small_rpn, train
+print(len(train(small_rpn(), ShapesDataset(2), epochs=1, batch_size=2, progress=True)))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "1\n", "")
+
+
+def test_the_names_of_the_settings_are_those_of_the_library():
+    assert AUGMENTATIONS == CHOICES
+    assert ("small", *STAGES) == BACKBONES
 
 
 def test_ignored_regions_reach_the_loss():
