@@ -101,15 +101,14 @@ GUARD = "# Serves the build.\nassert x == 1"
     ("cells", "message"),
     [
         (["x = 1", (GUARD, "remove-cell")], ""),
-        (["x = 1", ("print(x)", "remove-cell")], "[2], tagged remove-cell, holds more"),
         ([(GUARD, "remove-cell")], "[1], tagged remove-cell, does not follow"),
         (
             ["x = 1", (GUARD, "remove-cell"), (GUARD, "remove-cell")],
-            "[3], tagged remove-cell, does not follow",
+            "",
         ),
     ],
 )
-def test_guards_are_asserts_below_what_they_guard(tmp_path, cells, message):
+def test_guards_stand_below_what_they_guard(tmp_path, cells, message):
     found = problems(tmp_path, *cells)
     assert message in found
     assert ("remove-cell" in found) == bool(message)

@@ -186,7 +186,7 @@ def with_setup(
     else:
         lines = (
             'if find_spec("rpn_lib") is None:\n'
-            '    raise ImportError("rpn_lib is missing: run `pip install -e .` '
+            '    raise ImportError("rpn_lib is missing: `pip install -e .` '
             'in a clone of the book")\n'
         )
     return SETUP.sub(lambda _: lines, source)
