@@ -64,9 +64,9 @@ def match_anchors(
     """What `rpn_lib.matching.match_anchors` gives, without the matrix of all IoUs.
 
     Args:
-        anchors, gt_boxes, positive_iou, negative_iou, best_anchor, min_best_iou,
-            min_num_positives, gt_labels, valid, ignore_boxes, ignore_fraction: see
-            there.
+        anchors, gt_boxes, gt_labels, valid, ignore_boxes, ignore_fraction: see there.
+        positive_iou, negative_iou, best_anchor: see there.
+        min_best_iou, min_num_positives: see there.
         grids: for each level `(H, W, A)`: the anchors are grids, level by level, row by
             row, of these numbers of rows, columns and shapes, as `AnchorGenerator`
             makes them; they may have been clipped to the image. On a processor (CPU)
