@@ -102,7 +102,7 @@ def test_the_style_of_the_chapters_holds_with_an_address(copy):
         ("CITATION.cff", "\nversion: ", "\nversion: 9"),
         ("book/cite.md", "version = {", "version = {9."),
         ("notebooks/02_anchors.ipynb", "if find_spec(\\\"rpn_lib\\\") is None", "if 1"),
-        ("notebooks/02_anchors.ipynb", "# Anchors", "# A [x](https://colab.research"
+        ("notebooks/02_anchors.ipynb", "# 2. Anchors", "# A [x](https://colab.research"
          ".google.com/github/other/one/blob/main/notebooks/02_anchors.ipynb)"),
         ("README.md", "# Dev", "# https://other.github.io/book/ Dev"),
         ("CONTRIBUTING.md", "# Con", "# git clone https://github.com/other/one\n"),

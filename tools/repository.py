@@ -189,7 +189,7 @@ def with_setup(
             '    raise ImportError("rpn_lib is missing: `pip install -e .` '
             'in a clone of the book")\n'
         )
-    return SETUP.sub(lambda _: lines, source)
+    return SETUP.sub(lambda _: lines, source).rstrip("\n")  # of a cell of its own
 
 
 def without_address(source: str) -> str:
