@@ -21,7 +21,10 @@ Requires-Dist: torchvision
 Requires-Dist: einops
 {more}
 """
-BASE = "Requires-Dist: defusedxml\nRequires-Dist: matplotlib\nRequires-Dist: pillow"
+BASE = "\n".join(
+    f"Requires-Dist: {name}"
+    for name in ("defusedxml", "matplotlib", "pillow", "pyyaml")
+)
 TRAIN = "Requires-Dist: tqdm; extra == 'train'"
 
 

@@ -17,6 +17,7 @@ def show_source(*functions: Callable[..., Any]) -> None:
     >>> from rpn_lib.boxes import box_area
     >>> show_source(box_area)
     def box_area(boxes: Tensor) -> Tensor:
+        boxes = upcast(boxes)
         return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     """
     sources = [inspect.getsource(function).rstrip() for function in functions]
