@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.boxes import box_iou
-from rpn_lib.nms import ProposalSelector
+from rpn_lib.nms import ProposalSelector, candidates
+from rpn_lib.ranking import top_k
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.transforms import decode
 
@@ -60,18 +61,16 @@ class Candidates(nn.Module):
         """
         features = self.rpn.levels_of(images)
         image_size = (images.shape[-2], images.shape[-1])
+        select, weights = self.rpn.select, self.rpn.delta_weights
         boxes, logits, levels = [], [], []
         parts = _head_outputs(self.rpn, features, image_size)
         for level, (anchors, logit, deltas) in enumerate(zip(*parts)):
-            top = _best_first(logit, self.rpn.select.pre_nms_top_k)  # (B, k)
-            logit = logit.gather(1, top)
-            chosen = deltas.gather(1, top[..., None].expand(-1, -1, 4))
-            decoded = decode(chosen, anchors[top], self.rpn.delta_weights)
-            clipped = clip_boxes_to_image(decoded, image_size)  # (B, k, 4)
-            usable = _usable(clipped, logit, self.rpn.select)
-            boxes.append(clipped)
-            logits.append(logit.masked_fill(~usable, -inf))
-            levels.append(torch.full_like(top[0], level))
+            best, logit = candidates(
+                logit, deltas, anchors, image_size, select.pre_nms_top_k, weights
+            )  # (B, k, 4), (B, k)
+            boxes.append(best)
+            logits.append(logit.masked_fill(~_usable(best, logit, select), -inf))
+            levels.append(torch.full_like(logit[0], level, dtype=torch.long))
         return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(levels)
 
 
@@ -162,8 +161,7 @@ class Stages(nn.Module):
         # 2. The best of each level; their boxes; who is left after NMS.
         parts, start = [], 0
         for level, anchor in enumerate(anchors):
-            best = _best_first(logits[level][0], self.pre_nms_top_k)
-            logit = logits[level][0, best]
+            logit, best = top_k(logits[level][0], self.pre_nms_top_k)
             decoded = decode(deltas[level][0, best], anchor[best], rpn.delta_weights)
             boxes = clip_boxes_to_image(decoded, image_size)
             usable = _usable(boxes, logit, select)
@@ -179,7 +177,7 @@ class Stages(nn.Module):
         # 3. All levels together, the best first.
         merged = [torch.cat(part) for part in zip(*parts)]
         if len(parts) > 1:
-            order = _best_first(merged[4], merged[4].shape[0])
+            order = top_k(merged[4], merged[4].shape[0])[1]
             merged = [part[order] for part in merged]
         top, levels, decoded, boxes, logit, usable, kept = merged
 
@@ -220,14 +218,6 @@ def _head_outputs(
     scores = [output.scores.flatten(1, 3).float() for output in outputs]  # (B, N, 2)
     logits = [score[..., 1] - score[..., 0] for score in scores]
     return anchors, logits, [output.deltas.flatten(1, 3) for output in outputs]
-
-
-def _best_first(values: Tensor, k: int) -> Tensor:
-    """Indices of the k largest of (..., N), of equal values the earlier first."""
-    if torch.compiler.is_compiling():
-        # ONNX knows no stable sort, but its TopK keeps the order of equal values.
-        return values.topk(min(k, values.shape[-1])).indices
-    return values.sort(descending=True, stable=True).indices[..., :k]
 
 
 def _usable(boxes: Tensor, logits: Tensor, select: ProposalSelector) -> Tensor:
