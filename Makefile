@@ -23,9 +23,9 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 
 # ---- Tasks -----------------------------------------------------------------------------------------
 
-.PHONY: help setup book serve lab notebooks test portable lint format bench lock clean distclean
+.PHONY: help setup book pdf serve lab notebooks nbdiff test portable lint format bench lock clean distclean
 .PHONY: set-repository check-repository dist release-notes check-release release test-library newest links audit
-.PHONY: report-failure check-chapter
+.PHONY: report-failure check-chapter chapter
 
 help: ## list the tasks and the variables
 	@echo "Usage: make TASK [VARIABLE=value ...]"
@@ -58,11 +58,18 @@ book: setup ## build the book into _build/html
 	fi
 	@echo "Open _build/html/index.html"
 
+pdf: book ## print the book: _build/book.pdf (takes Chromium)
+	$(PY) tools/pdf.py
+
 serve: book ## build the book and show it at http://127.0.0.1:8000
 	@$(PY) -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || { \
 	  echo "Port $(PORT) cannot be used: choose another one, for example make serve PORT=8123." >&2; exit 1; }
 	@echo "The book is at http://127.0.0.1:$(PORT)/ until you press Ctrl-C."
 	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+nbdiff: setup ## let git show what changed in a notebook as text (once, for this clone)
+	$(BIN)/nbdime config-git --enable
+	@echo "git diff now shows cells. To undo it: $(BIN)/nbdime config-git --disable"
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter-lab notebooks
@@ -82,6 +89,7 @@ lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: setup ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
@@ -129,6 +137,9 @@ links: setup ## follow every link of the book
 audit: ## look the packages of requirements.txt up among the known vulnerabilities
 	@$(call with_tools,pip-audit)
 	_build/tools/bin/pip-audit --requirement requirements.txt --disable-pip --no-deps --strict
+
+chapter: setup ## begin a chapter from the template: NAME=15_masks, perhaps TITLE=Masks
+	@$(PY) tools/chapter.py "$(NAME)" $(if $(TITLE),"$(TITLE)")
 
 check-chapter: setup ## style, rules and outputs of one chapter: NAME=05_matching
 	@test -f "notebooks/$(NAME).ipynb" || { echo "There is no notebooks/$(NAME).ipynb: give NAME=05_matching, for example." >&2; exit 2; }

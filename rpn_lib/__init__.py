@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rpn_lib.anchors import AnchorGenerator as AnchorGenerator
     from rpn_lib.backbones import SmallBackbone as SmallBackbone
     from rpn_lib.backbones import TorchvisionBackbone as TorchvisionBackbone
+    from rpn_lib.border import BorderRule as BorderRule
     from rpn_lib.boxes import box_area as box_area
     from rpn_lib.boxes import box_iou as box_iou
     from rpn_lib.boxes import check_boxes as check_boxes
-    from rpn_lib.coverage import suggest_shapes as suggest_shapes
     from rpn_lib.data.batches import collate as collate
     from rpn_lib.data.folder import open_folder as open_folder
     from rpn_lib.data.samples import bccd as bccd
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rpn_lib.evaluation import evaluate as evaluate
     from rpn_lib.head import RPNHead as RPNHead
     from rpn_lib.loss import RPNLoss as RPNLoss
+    from rpn_lib.matching import MatchRule as MatchRule
+    from rpn_lib.matching import SampleRule as SampleRule
     from rpn_lib.matching import match_anchors as match_anchors
     from rpn_lib.matching import sample_anchors as sample_anchors
     from rpn_lib.models import build_rpn as build_rpn
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from rpn_lib.nms import Proposals as Proposals
     from rpn_lib.nms import ProposalSelector as ProposalSelector
     from rpn_lib.rpn import RegionProposalNetwork as RegionProposalNetwork
+    from rpn_lib.shapes import suggest_shapes as suggest_shapes
     from rpn_lib.training.checkpoint import load_checkpoint as load_checkpoint
     from rpn_lib.training.loop import train as train
     from rpn_lib.training.measure import measure as measure
@@ -50,12 +53,15 @@ if TYPE_CHECKING:
 # is imported from that module.)
 _HOME = {
     "AnchorGenerator": "anchors",
+    "BorderRule": "border",
+    "MatchRule": "matching",
     "ProposalSelector": "nms",
     "Proposals": "nms",
     "RPNError": "errors",
     "RPNHead": "head",
     "RPNLoss": "loss",
     "RegionProposalNetwork": "rpn",
+    "SampleRule": "matching",
     "ShapesDataset": "data.scenes",
     "SmallBackbone": "backbones",
     "TorchvisionBackbone": "backbones",
@@ -77,19 +83,22 @@ _HOME = {
     "propose_in": "training.measure",
     "sample_anchors": "matching",
     "small_rpn": "models",
-    "suggest_shapes": "coverage",
+    "suggest_shapes": "shapes",
     "train": "training.loop",
     "trained_rpn": "models",
 }
 
 __all__ = [
     "AnchorGenerator",
+    "BorderRule",
+    "MatchRule",
     "ProposalSelector",
     "Proposals",
     "RPNError",
     "RPNHead",
     "RPNLoss",
     "RegionProposalNetwork",
+    "SampleRule",
     "ShapesDataset",
     "SmallBackbone",
     "TorchvisionBackbone",

@@ -4,6 +4,7 @@ Dimension letters: B images; C channels; H, W rows and columns of a feature map.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.error import URLError
@@ -169,15 +170,7 @@ class TorchvisionBackbone(nn.Module):
         ends = dict(zip(STAGES[name], (2, 4, 8, 16, 32)))
         self._level_at = {n: str(s) for n, s in ends.items() if s in self.strides}
         network = _torchvision_network(name, weights)
-        self.body = nn.Sequential()
-        stage = 0
-        for key, module in getattr(network, "features", network).named_children():
-            if stage < frozen_stages:
-                module.requires_grad_(False)
-            self.body.add_module(key, module)
-            stage += key in ends
-            if ends.get(key) == self.strides[-1]:
-                break  # what follows is coarser, or the classifier
+        self.body = _stages(network, ends, self.strides[-1], frozen_stages)
         with torch.no_grad():
             probe = self.eval()._levels(torch.zeros(1, 3, 64, 64))
         self.train()
@@ -216,6 +209,24 @@ class TorchvisionBackbone(nn.Module):
             if name in self._level_at:
                 levels[self._level_at[name]] = x
         return levels
+
+
+def _stages(
+    network: nn.Module, ends: Mapping[str, int], last: int, frozen: int
+) -> nn.Sequential:
+    """The blocks of a network up to a stride, the first stages not to be trained.
+
+    `ends` has the stride that is reached at the end of a block, by its name.
+    """
+    body, stage = nn.Sequential(), 0
+    for name, module in getattr(network, "features", network).named_children():
+        if stage < frozen:
+            module.requires_grad_(False)
+        body.add_module(name, module)
+        stage += name in ends
+        if ends.get(name) == last:
+            break  # what follows is coarser, or the classifier
+    return body
 
 
 def _torchvision_network(name: str, weights: str | WeightsEnum | None) -> nn.Module:

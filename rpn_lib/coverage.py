@@ -2,10 +2,10 @@
 
 `coverage` finds the best anchor of every object and, where that is not good enough,
 tells the two reasons apart: no anchor has a fitting shape, or the stride is too coarse
-for a fitting one to lie close by. `suggest_shapes` finds shapes that suit the data.
+for a fitting one to lie close by. `rpn_lib.shapes` finds shapes that suit the data.
 
 Dimension letters: I images; G objects of an image; T objects of all images; L levels; N
-anchors of an image; K, M numbers of shapes.
+anchors of an image.
 """
 
 import math
@@ -17,16 +17,14 @@ import torch
 from torch import Tensor
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.boxes import box_area, box_iou, check_boxes, paired_iou
+from rpn_lib.boxes import box_area, check_boxes, paired_iou
 from rpn_lib.errors import BoxError
+from rpn_lib.shapes import concentric_iou
 
 # The columns of the table, and its rows: COCO calls an object small below an area of
 # 32 x 32 pixels, large above 96 x 96.
 THRESHOLDS = (0.5, 0.7)
 SIZE_EDGES = (32.0, 96.0)
-
-# The clusters of a few thousand objects settle in 10 to 50 steps.
-MAX_STEPS = 100
 
 LEGEND = (
     "shapes: lost because no anchor has a shape that fits; stride: lost because an\n"
@@ -125,19 +123,12 @@ class Coverage(NamedTuple):
         _check_iou(iou)
         order = self.best_iou.argsort(stable=True)
         order = order[self.best_iou[order] < iou]
-        anchors = self.best_anchor[order]
-        columns = [
-            self.image_index[order],
-            self.object_index[order],
-            self.boxes[order],
-            self.best_iou[order],
-            self.shape_iou[order],
-            anchors[:, 2:] - anchors[:, :2],
-        ]
+        sides = self.best_anchor[:, 2:] - self.best_anchor[:, :2]
+        columns = [*self[:4], self.shape_iou, sides]  # without the anchors
         return [
             Unreached(image, number, tuple(box), best, bound, tuple(shape))
-            for image, number, box, best, bound, shape in zip(
-                *(column.tolist() for column in columns)
+            for box, image, number, best, bound, shape in zip(
+                *(column[order].tolist() for column in columns)
             )
         ]
 
@@ -293,6 +284,31 @@ def coverage(
     shapes: lost because no anchor has a shape that fits; stride: lost because an
     anchor of such a shape is too far from the object.
     """
+    checked, grids = _checked(generator, gt_boxes, image_sizes, grid_sizes, names)
+    all_boxes = torch.cat([torch.zeros(0, 4), *checked])
+    per_image = torch.tensor([len(boxes) for boxes in checked], dtype=torch.long)
+    image_index = torch.arange(len(checked)).repeat_interleave(per_image)
+    first = per_image.cumsum(0) - per_image  # (I,)
+    grid_table = torch.tensor(grids, dtype=torch.long)
+    grid_table = grid_table.reshape(-1, len(generator.strides), 2)  # (I, L, 2)
+    num_anchors = grid_table.prod(dim=-1) * torch.tensor(generator.num_anchors)
+    return Coverage(
+        all_boxes,
+        image_index,
+        torch.arange(len(all_boxes)) - first[image_index],
+        *_best_anchors(generator, all_boxes, grid_table[image_index]),
+        num_anchors.sum(dim=1),
+    )
+
+
+def _checked(
+    generator: AnchorGenerator,
+    gt_boxes: Sequence[Tensor],
+    image_sizes: Sequence[Sequence[int]],
+    grid_sizes: Sequence[Sequence[Sequence[int]]] | None,
+    names: Sequence[str] | None,
+) -> tuple[list[Tensor], list[list[list[int]]]]:
+    """The boxes of each image, and the grid of each of its levels."""
     for what, given in (
         ("gt_boxes", gt_boxes),
         ("grid_sizes", grid_sizes),
@@ -313,39 +329,35 @@ def coverage(
                 "both above 0."
             )
         checked.append(check_boxes(boxes, size, where=where).cpu())
-        if grid_sizes is None:
-            grids.append(
-                [[math.ceil(x / stride) for x in size] for stride in generator.strides]
-            )
-            continue
-        grid = grid_sizes[i]
-        if len(grid) != len(generator.strides) or not all(
-            isinstance(level, Sequence)
-            and len(level) == 2
-            and all(n >= 1 and n % 1 == 0 for n in level)
-            for level in grid
-        ):
-            raise BoxError(
-                f"{where}: the grid sizes are {grid!r}; they must be (rows, columns), "
-                "whole numbers of 1 or more, for each of "
-                f"{_count(len(generator.strides), 'level')}."
-            )
-        grids.append([list(level) for level in grid])
+        own = None if grid_sizes is None else grid_sizes[i]
+        grids.append(_grids(generator, size, own, where))
+    return checked, grids
 
-    all_boxes = torch.cat([torch.zeros(0, 4), *checked])
-    per_image = torch.tensor([len(boxes) for boxes in checked], dtype=torch.long)
-    image_index = torch.arange(len(checked)).repeat_interleave(per_image)
-    first = per_image.cumsum(0) - per_image  # (I,)
-    grid_table = torch.tensor(grids, dtype=torch.long)
-    grid_table = grid_table.reshape(-1, len(generator.strides), 2)  # (I, L, 2)
-    num_anchors = grid_table.prod(dim=-1) * torch.tensor(generator.num_anchors)
-    return Coverage(
-        all_boxes,
-        image_index,
-        torch.arange(len(all_boxes)) - first[image_index],
-        *_best_anchors(generator, all_boxes, grid_table[image_index]),
-        num_anchors.sum(dim=1),
-    )
+
+def _grids(
+    generator: AnchorGenerator,
+    image_size: Sequence[int],
+    given: Sequence[Sequence[int]] | None,
+    where: str,
+) -> list[list[int]]:
+    """Rows and columns of the grid of each level of an image."""
+    if given is None:
+        return [
+            [math.ceil(side / stride) for side in image_size]
+            for stride in generator.strides
+        ]
+    if len(given) != len(generator.strides) or not all(
+        isinstance(level, Sequence)
+        and len(level) == 2
+        and all(n >= 1 and n % 1 == 0 for n in level)
+        for level in given
+    ):
+        raise BoxError(
+            f"{where}: the grid sizes are {given!r}; they must be (rows, columns), "
+            "whole numbers of 1 or more, for each of "
+            f"{_count(len(generator.strides), 'level')}."
+        )
+    return [list(level) for level in given]
 
 
 def _best_anchors(
@@ -375,125 +387,3 @@ def _best_anchors(
             shape_iou = shape_iou.maximum(concentric_iou(sides, shape[None])[:, 0])
     # Of two equal boxes, one may come out an ulp ahead.
     return best_iou, best_anchor, shape_iou.maximum(best_iou)
-
-
-def concentric_iou(shapes1: Tensor, shapes2: Tensor) -> Tensor:
-    """IoU of every pair of shapes, both laid on the same centre.
-
-    Boxes of these shapes have this IoU at most, wherever they are.
-
-    Args:
-        shapes1: `(K, 2)`, widths and heights above 0, pixels.
-        shapes2: `(M, 2)`, the same.
-
-    Returns:
-        `(K, M)`, above 0 and at most 1.
-
-    >>> a = torch.tensor([[64.0, 64.0]])
-    >>> concentric_iou(a, torch.tensor([[128.0, 128.0], [128.0, 32.0]]))
-    tensor([[0.2500, 0.3333]])
-    """
-    around_origin = (
-        torch.cat([-shape, shape], dim=-1) / 2 for shape in (shapes1, shapes2)
-    )
-    return box_iou(*around_origin)
-
-
-def suggest_shapes(
-    gt_boxes: Tensor | Sequence[Tensor],
-    num_shapes: int,
-    *,
-    seed: int = 0,
-    restarts: int = 10,
-) -> Tensor:
-    """Anchor shapes that suit the objects of a data set.
-
-    The objects' shapes are put into clusters by k-means with the distance `1 - IoU` of
-    concentric boxes, as in YOLOv2 (Redmon and Farhadi, *YOLO9000: Better, Faster,
-    Stronger*, 2017, section 2); a suggestion is the mean shape of a cluster. Positions
-    and the stride play no part: `coverage` tells how much they cost. A few thousand
-    objects take a fraction of a second; of a very large data set give a sample.
-
-    Args:
-        gt_boxes: for each image `(G, 4)`, xyxy, pixels; or those of all images in one
-            tensor.
-        num_shapes: number of shapes (K), 1 or more.
-        seed: of the clusters' random starts; the same seed gives the same shapes.
-        restarts: how often to start anew, 1 or more; the best result is taken.
-
-    Returns:
-        `(K, 2)`, widths and heights, pixels, float32, the smallest area first. For L
-        levels with the same number of shapes each: `shapes.reshape(L, -1, 2)`.
-
-    Raises:
-        BoxError: a box without area; fewer different shapes in the data than shall be
-            found; `num_shapes` or `restarts` below 1.
-
-    >>> boxes = torch.tensor([[0.0, 0, 10, 20], [5, 5, 15, 25], [0, 0, 80, 40]])
-    >>> shapes = suggest_shapes([boxes], num_shapes=2)
-    >>> shapes
-    tensor([[10., 20.],
-            [80., 40.]])
-    >>> generator = AnchorGenerator(shapes=[shapes.tolist()], strides=[16])
-    """
-    if num_shapes < 1 or restarts < 1:
-        raise BoxError(
-            f"num_shapes={num_shapes} and restarts={restarts} must be 1 or more."
-        )
-    if isinstance(gt_boxes, Tensor):
-        boxes = check_boxes(gt_boxes, where="gt_boxes").cpu()
-    else:
-        checked = [
-            check_boxes(boxes, where=f"image {i}").cpu()
-            for i, boxes in enumerate(gt_boxes)
-        ]
-        boxes = torch.cat([torch.zeros(0, 4), *checked])
-    sides = (boxes[:, 2:] - boxes[:, :2]).double()  # (T, 2)
-    different = len(set(map(tuple, sides.tolist())))
-    if different < num_shapes:
-        raise BoxError(
-            f"num_shapes is {num_shapes}, but the data has only "
-            f"{_count(different, 'different shape')}, in "
-            f"{_count(len(sides), 'object')}. Ask for {different} at most."
-            if different
-            else f"num_shapes is {num_shapes}, but there is no object to take a shape "
-            "from."
-        )
-    generator = torch.Generator().manual_seed(seed)
-    results = [
-        _lloyd(sides, _spread(sides, num_shapes, generator)) for _ in range(restarts)
-    ]
-    _, shapes = max(results, key=lambda result: result[0])
-    return shapes[shapes.prod(dim=-1).argsort(stable=True)].float()
-
-
-def _spread(sides: Tensor, num_shapes: int, generator: torch.Generator) -> Tensor:
-    """Starting points (K, 2), as in k-means++: drawn far from those drawn before."""
-    weight = torch.ones(len(sides), dtype=sides.dtype)
-    distance = torch.ones_like(weight)
-    chosen: list[Tensor] = []
-    while len(chosen) < num_shapes:
-        chosen.append(sides[torch.multinomial(weight, 1, generator=generator)])
-        iou = concentric_iou(sides, chosen[-1])[:, 0]
-        distance = distance.minimum((1 - iou).clamp(min=0))
-        weight = distance**2
-    return torch.cat(chosen)
-
-
-def _lloyd(sides: Tensor, shapes: Tensor) -> tuple[float, Tensor]:
-    """Mean IoU of the objects with their nearest shape, and the shapes (K, 2).
-
-    In turn, each object goes to its nearest shape, and each shape to the mean of its
-    objects, until nothing moves.
-    """
-    for _ in range(MAX_STEPS):
-        iou, nearest = concentric_iou(sides, shapes).max(dim=1)  # (T,)
-        count = nearest.bincount(minlength=len(shapes))  # (K,)
-        moved = torch.zeros_like(shapes).index_add(0, nearest, sides) / count[:, None]
-        # A shape without objects starts anew at the one that fits worst.
-        empty = count == 0
-        moved[empty] = sides[iou.argsort(stable=True)[: int(empty.sum())]]
-        if torch.equal(moved, shapes):
-            break
-        shapes = moved
-    return float(concentric_iou(sides, shapes).amax(dim=1).mean()), shapes

@@ -12,7 +12,7 @@ answers for every k: the box is found if that rank is below k.
 Dimension letters: K proposals; G true boxes; T IoU thresholds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -21,13 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rpn_lib.boxes import box_area, box_iou, check_boxes
+from rpn_lib.boxes import box_area, box_iou
 from rpn_lib.errors import BoxError
-from rpn_lib.nms import Proposals
+from rpn_lib.predictions import Boxes, Predicted, check_k, measured_images
 
 # 0.5, 0.55, ... 0.95: the thresholds of COCO.
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
-
 
 # COCO's ranges of object areas, square pixels; both ends belong to the range.
 AREAS: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -97,7 +96,7 @@ class Evaluation:
         Raises:
             BoxError: `k` < 1, or an unknown area.
         """
-        _check_k(k)
+        check_k(k)
         ranks = self._ranks(area)
         recalls = (ranks < k).sum(dim=1) / ranks.shape[1]  # 0 / 0: NaN
         return Recall(self.thresholds, recalls, ranks.shape[1])
@@ -227,16 +226,18 @@ def found(
 
 
 def recall(
-    proposals: Sequence[Proposals | Tensor],
-    gt_boxes: Sequence[Tensor],
+    proposals: Sequence[Predicted],
+    gt_boxes: Sequence[Boxes],
     k: int = 100,
     thresholds: Sequence[float] = IOU_THRESHOLDS,
 ) -> Recall:
     """Recall of the first `k` proposals of each image, whatever their class.
 
     Args:
-        proposals: for each image its proposals, or boxes `(K, 4)`, best first.
-        gt_boxes: for each image `(G, 4)`, xyxy, pixels.
+        proposals: for each image its boxes `(K, 4)`, xyxy, pixels, best first:
+            `Proposals`, a tensor, an array, a list, or a dictionary with `boxes` and
+            perhaps `scores`, as torchvision's detectors give.
+        gt_boxes: for each image `(G, 4)`, likewise.
         k: how many proposals of an image count, 1 or more.
         thresholds: least IoUs for a true box to count as found.
 
@@ -248,13 +249,13 @@ def recall(
     >>> result.at(0.5), round(result.average, 2)  # IoU 0.9: found at 9 of 10 thresholds
     (1.0, 0.9)
     """
-    _check_k(k)
+    check_k(k)
     return evaluate(proposals, gt_boxes, thresholds=thresholds, areas={}).recall(k)
 
 
 def evaluate(
-    proposals: Sequence[Proposals | Tensor],
-    gt_boxes: Sequence[Tensor],
+    proposals: Sequence[Predicted],
+    gt_boxes: Sequence[Boxes],
     crowd: Sequence[Tensor | Sequence[bool]] | None = None,
     *,
     thresholds: Sequence[float] = IOU_THRESHOLDS,
@@ -266,12 +267,14 @@ def evaluate(
     is that of its box. (COCO's own files give the area of its outline, which is less.)
 
     Boxes that COCO ignores, crowds and those out of the range, only excuse proposals
-    that match no other box. That raises precision (`average_precision`), but cannot
+    that match no other box. That raises precision (`rpn_lib.precision`), but cannot
     change recall; so they are left out here.
 
     Args:
-        proposals: for each image its proposals, or boxes `(K, 4)`, best first.
-        gt_boxes: for each image `(G, 4)`, xyxy, pixels.
+        proposals: for each image its boxes `(K, 4)`, xyxy, pixels, best first:
+            `Proposals`, a tensor, an array, a list, or a dictionary with `boxes` and
+            perhaps `scores`, as torchvision's detectors give.
+        gt_boxes: for each image `(G, 4)`, likewise.
         crowd: for each image G flags, true where a box holds a crowd of objects that
             nobody has drawn one by one; those do not count as objects.
         thresholds: T least IoUs, above 0 and up to 1.
@@ -301,7 +304,7 @@ def evaluate(
             raise BoxError(f"area {name!r}: {low} to {high} is no range of areas.")
     ranks = {name: [torch.zeros(len(thresholds), 0)] for name in ranges}
     most = 0
-    for image in _images(proposals, gt_boxes, crowd):
+    for image in measured_images(proposals, gt_boxes, crowd):
         most = max(most, len(image.boxes))
         gt = image.gt_boxes[~image.crowd]
         area = box_area(gt.double())
@@ -310,136 +313,6 @@ def evaluate(
             ranks[name].append(find_ranks(image.boxes, chosen, thresholds))
     joined = {name: torch.cat(parts, dim=1) for name, parts in ranks.items()}
     return Evaluation(joined, tuple(thresholds), len(gt_boxes), most)
-
-
-def average_precision(
-    proposals: Sequence[Proposals],
-    gt_boxes: Sequence[Tensor],
-    crowd: Sequence[Tensor | Sequence[bool]] | None = None,
-    k: int = 100,
-) -> dict[str, float]:
-    """COCO's average precision (AP) of proposals, whatever their class.
-
-    It asks, besides, that proposals on objects score higher than those on background.
-    It is computed by torchmetrics, an optional package, around three of its traps:
-    `max_detection_thresholds` must hold exactly three numbers; its `map` is -1 unless
-    100 is among them; its thresholds are rounded to float32, so that an IoU of exactly
-    0.55 misses the threshold 0.55.
-
-    Args:
-        proposals: for each image its proposals, best first.
-        gt_boxes: for each image `(G, 4)`, xyxy, pixels.
-        crowd: for each image G flags, see `evaluate`. A proposal that lies in a crowd
-            by the threshold's share of its own area is not counted as wrong.
-        k: how many proposals of an image count, 1 or more.
-
-    Returns:
-        `AP`, `AP50`, `AP75` (at IoU 0.5 and 0.75), `AP small`, `AP medium`, `AP large`,
-        each from 0 to 1; NaN where there is no such object.
-
-    Raises:
-        BoxError: as `evaluate`; boxes without scores; `k` < 1.
-        ImportError: torchmetrics or pycocotools is not installed.
-
-    >>> gt = [torch.tensor([[0.0, 0, 10, 10]])]
-    >>> boxes = torch.tensor([[50.0, 0, 60, 10], [0, 0, 10, 10]])
-    >>> average_precision([Proposals(boxes, torch.tensor([0.9, 0.8]))], gt)["AP50"]
-    0.5
-    """
-    _check_k(k)
-    try:
-        from torchmetrics.detection import MeanAveragePrecision
-
-        metric = MeanAveragePrecision(
-            iou_thresholds=list(IOU_THRESHOLDS),
-            rec_thresholds=np.linspace(0, 1, 101).tolist(),
-            max_detection_thresholds=[1, 10, max(k, 100)],
-            extended_summary=True,  # gives precision for each of the three
-        )
-    except ImportError as error:
-        raise ImportError(
-            "average_precision needs two more packages: pip install torchmetrics "
-            "pycocotools"
-        ) from error
-    count = 0
-    for i, image in enumerate(_images(proposals, gt_boxes, crowd)):
-        if image.scores is None:
-            raise BoxError(f"image {i}: precision needs Proposals, boxes with scores.")
-        # In float64 the widths of float32 boxes are exact, as in pycocotools.
-        boxes, gt = image.boxes[:k].double(), image.gt_boxes.double()
-        detected = {"boxes": boxes, "scores": image.scores[:k].double()}
-        true = {"boxes": gt, "iscrowd": image.crowd.long()}
-        for part in (detected, true):  # one class for all
-            part["labels"] = torch.zeros(len(part["boxes"]), dtype=torch.int64)
-        metric.update([detected], [true])
-        count += len(image.gt_boxes)
-    names = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
-    if not count:  # torchmetrics knows no class then
-        return dict.fromkeys(names, float("nan"))
-    # Thresholds, recalls, class, areas (all, small, medium, large), numbers.
-    precision = metric.compute()["precision"][:, :, 0, :, -1]  # (T, 101, 4)
-    parts = [precision[..., 0], precision[0, :, 0], precision[5, :, 0]]
-    parts += [precision[..., i] for i in (1, 2, 3)]
-    means = (float(part.mean()) for part in parts)
-    return {name: m if m >= 0 else float("nan") for name, m in zip(names, means)}
-
-
-class _Image(NamedTuple):
-    """The checked input of one image, on the CPU, without gradients."""
-
-    boxes: Tensor  # (K, 4)
-    scores: Tensor | None  # (K,)
-    gt_boxes: Tensor  # (G, 4)
-    crowd: Tensor  # (G,), bool
-
-
-def _images(
-    proposals: Sequence[Proposals | Tensor],
-    gt_boxes: Sequence[Tensor],
-    crowd: Sequence[Tensor | Sequence[bool]] | None,
-) -> Iterator[_Image]:
-    if len(proposals) != len(gt_boxes):
-        raise BoxError(
-            f"proposals of {len(proposals)} images, true boxes of {len(gt_boxes)}; "
-            "give both for each image."
-        )
-    if crowd is not None and len(crowd) != len(gt_boxes):
-        raise BoxError(
-            f"crowd flags of {len(crowd)} images, true boxes of {len(gt_boxes)}; give "
-            "both for each image, or no crowd flags at all."
-        )
-    for i, (one, gt) in enumerate(zip(proposals, gt_boxes)):
-        boxes, scores = one if isinstance(one, Proposals) else (one, None)
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or not boxes.isfinite().all():
-            raise BoxError(
-                f"image {i}: proposals of shape {tuple(boxes.shape)} must be (number "
-                "of proposals, 4), (0, 4) where there are none, and finite."
-            )
-        if scores is not None:
-            scores = scores.detach().cpu()
-            if scores.shape != boxes.shape[:1]:
-                raise BoxError(
-                    f"image {i}: scores of shape {tuple(scores.shape)} for "
-                    f"{len(boxes)} proposals."
-                )
-            if not (scores[:-1] >= scores[1:]).all():
-                raise BoxError(
-                    f"image {i}: scores are not in descending order. Proposals must "
-                    "come best first: sort both with scores.argsort(descending=True)."
-                )
-        gt = check_boxes(gt, where=f"image {i}, true boxes").detach().cpu()
-        flags = torch.zeros(len(gt)) if crowd is None else torch.as_tensor(crowd[i])
-        if flags.shape != gt.shape[:1]:
-            raise BoxError(
-                f"image {i}: crowd flags of shape {tuple(flags.shape)} for {len(gt)} "
-                "true boxes; give one for each box."
-            )
-        yield _Image(boxes.detach().cpu(), scores, gt, flags.cpu().bool())
-
-
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise BoxError(f"k={k}: give a number of proposals, and k of 1 or more.")
 
 
 def _check_thresholds(thresholds: Sequence[float]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.boxes import box_iou
-from rpn_lib.nms import ProposalSelector, candidates
+from rpn_lib.nms import candidates
 from rpn_lib.ranking import top_k
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.transforms import decode
@@ -69,7 +69,7 @@ class Candidates(nn.Module):
                 logit, deltas, anchors, image_size, select.pre_nms_top_k, weights
             )  # (B, k, 4), (B, k)
             boxes.append(best)
-            logits.append(logit.masked_fill(~_usable(best, logit, select), -inf))
+            logits.append(logit.masked_fill(~select.usable(best, logit), -inf))
             levels.append(torch.full_like(logit[0], level, dtype=torch.long))
         return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(levels)
 
@@ -164,12 +164,8 @@ class Stages(nn.Module):
             logit, best = top_k(logits[level][0], self.pre_nms_top_k)
             decoded = decode(deltas[level][0, best], anchor[best], rpn.delta_weights)
             boxes = clip_boxes_to_image(decoded, image_size)
-            usable = _usable(boxes, logit, select)
-            # Last in line, an unusable box suppresses none that is usable.
-            rank = logit.masked_fill(~usable, -inf)
-            number = torch.arange(best.shape[0], device=best.device)
-            left = torchvision.ops.nms(boxes, rank, select.iou_threshold)
-            kept = (number[:, None] == left).any(1) & usable
+            usable = select.usable(boxes, logit)
+            kept = _left_by_nms(boxes, logit, usable, select.iou_threshold)
             where = torch.full_like(best, level)
             parts.append((best + start, where, decoded, boxes, logit, usable, kept))
             start += anchor.shape[0]
@@ -183,11 +179,8 @@ class Stages(nn.Module):
 
         # 4. Who suppresses whom: the best kept box of the level with too large an IoU.
         iou = box_iou(boxes, boxes)  # (K, K)
-        number = torch.arange(top.shape[0], device=top.device)
         by = (iou > select.iou_threshold) & (levels[:, None] == levels)
-        by = by & kept[:, None] & usable & (number[:, None] < number)
-        first = torch.where(by, number[:, None], top.shape[0]).amin(0)
-        suppressed_by = torch.where(by.any(0), first, -1)
+        suppressed_by = _suppressed_by(by & usable, kept)
         if select.post_nms_top_k < self.pre_nms_top_k * len(parts):
             kept = kept & (kept.long().cumsum(0) <= select.post_nms_top_k)
         return StageOutputs(
@@ -213,15 +206,28 @@ def _head_outputs(
     """For each level the anchors (N, 4), the logits (B, N) and the deltas (B, N, 4)."""
     grids = [feature.shape[-2:] for feature in features]
     anchors = rpn.anchors(grids, features[0].device)
-    anchors = [rpn.at_border(level, image_size)[0] for level in anchors]
+    anchors = [rpn.border.place(level, image_size) for level in anchors]
     outputs = [rpn.head(feature) for feature in features]
     scores = [output.scores.flatten(1, 3).float() for output in outputs]  # (B, N, 2)
     logits = [score[..., 1] - score[..., 0] for score in scores]
     return anchors, logits, [output.deltas.flatten(1, 3) for output in outputs]
 
 
-def _usable(boxes: Tensor, logits: Tensor, select: ProposalSelector) -> Tensor:
-    """Which boxes (..., 4) are large and probable enough for `ProposalSelector`."""
-    sides = boxes[..., 2:] - boxes[..., :2]
-    large = (sides >= select.min_size).all(-1)
-    return large & (logits.sigmoid() >= select.score_threshold)
+def _left_by_nms(
+    boxes: Tensor, logits: Tensor, usable: Tensor, iou_threshold: float
+) -> Tensor:
+    """Which of the boxes (K, 4) NMS leaves, (K,), bool."""
+    # Last in line, an unusable box suppresses none that is usable.
+    rank = logits.masked_fill(~usable, -inf)
+    number = torch.arange(boxes.shape[0], device=boxes.device)
+    left = torchvision.ops.nms(boxes, rank, iou_threshold)
+    kept: Tensor = (number[:, None] == left).any(1) & usable
+    return kept
+
+
+def _suppressed_by(overlap: Tensor, kept: Tensor) -> Tensor:
+    """The first kept box before each that overlaps it too much, (K,); -1 for none."""
+    number = torch.arange(kept.shape[0], device=kept.device)
+    by = overlap & kept[:, None] & (number[:, None] < number)
+    first = torch.where(by, number[:, None], kept.shape[0]).amin(0)
+    return torch.where(by.any(0), first, -1)

@@ -144,11 +144,11 @@ def from_torchvision(
             )
         shapes.append((cell[:, 2:] - cell[:, :2]).tolist())
     state = theirs.head.state_dict()
-    channels = state["cls_logits.weight"].shape[1]
+    num_anchors, channels = state["cls_logits.weight"].shape[:2]
     ours = RegionProposalNetwork(
         backbone or nn.Identity(),
         AnchorGenerator(shapes=shapes, strides=strides, offset=0),
-        in_channels=channels,
+        head=RPNHead(channels, num_anchors, channels),
         **{
             "loss": RPNLoss(beta=1 / 9, normalizer="sampled"),
             "select": ProposalSelector(
@@ -188,7 +188,8 @@ class AsTorchvisionRPN(nn.Module):
     >>> backbone = SmallBackbone()
     >>> model = FasterRCNN(backbone, num_classes=5, min_size=96, max_size=128)
     >>> anchors = AnchorGenerator([16, 32, 64], strides=[16])
-    >>> rpn = RegionProposalNetwork(nn.Identity(), anchors, in_channels=128)
+    >>> head = RPNHead(128, anchors.num_anchors[0], hidden_channels=128)
+    >>> rpn = RegionProposalNetwork(nn.Identity(), anchors, head=head)
     >>> model.rpn = AsTorchvisionRPN(rpn)
     >>> target = {"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.ones(1)}
     >>> target["labels"] = target["labels"].long()

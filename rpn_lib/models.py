@@ -129,10 +129,11 @@ def network_of(
 
 
 def trained_rpn() -> RegionProposalNetwork:
-    """A network that was trained on 400 made scenes for 12 epochs, ready to use.
+    """A network that was trained on 400 synthetic scenes for 12 epochs, ready to use.
 
     Its weights come with the library, in half precision, so that what is shown of a
-    trained network is the same on every machine.
+    trained network is the same on every machine. `tools/make_scenes.py` in the
+    repository of the book is how they were made.
 
     Returns:
         the network in evaluation mode, on the CPU, in float32.

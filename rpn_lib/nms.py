@@ -195,16 +195,16 @@ class ProposalSelector:
             box, score = candidates(
                 logit, delta, anchor, image_size, self.pre_nms_top_k, delta_weights
             )
-            keep = self._good(box, score)
+            keep = self.usable(box, score)
             boxes.append(box[keep])
             scores.append(score[keep])
         kept = nms_by_level(boxes, scores, self.iou_threshold, self.post_nms_top_k)
         return Proposals(torch.cat(boxes)[kept], torch.cat(scores)[kept].sigmoid())
 
-    def _good(self, boxes: Tensor, logits: Tensor) -> Tensor:
-        """Which boxes are large and likely enough; NaN is neither."""
-        sides = boxes[:, 2:] - boxes[:, :2]
-        large = (sides >= self.min_size).all(dim=1)
+    def usable(self, boxes: Tensor, logits: Tensor) -> Tensor:
+        """Which boxes `(..., 4)` are large and likely enough; NaN is neither."""
+        sides = boxes[..., 2:] - boxes[..., :2]
+        large = (sides >= self.min_size).all(dim=-1)
         return large & (logits.sigmoid() >= self.score_threshold)
 
 

@@ -27,6 +27,7 @@ from rpn_lib.data.batches import InMemory
 from rpn_lib.data.folder import open_folder
 from rpn_lib.evaluation import recall
 from rpn_lib.fast import match_anchors
+from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
 from rpn_lib.models import small_rpn
 from rpn_lib.nms import Proposals, ProposalSelector
@@ -180,7 +181,7 @@ def networks(generator, channels=256, levels=5):
     ours = RegionProposalNetwork(
         nn.Identity(),
         our_generator(generator, levels),
-        in_channels=channels,
+        head=RPNHead(channels, 3, channels),
         loss=RPNLoss(beta=1 / 9, normalizer="sampled"),
         select=ProposalSelector(1000, 1000),
     )
@@ -336,10 +337,15 @@ class TorchvisionRPN(nn.Module):
             pre={"training": 2000, "testing": 2000},
             post={"training": 1000, "testing": 1000},
         )
-        self.generator = None  # theirs takes torch's global one
 
     def forward(
-        self, images, gt_boxes=None, propose=True, names=None, ignore_boxes=None
+        self,
+        images,
+        gt_boxes=None,
+        propose=True,
+        names=None,
+        ignore_boxes=None,
+        generator=None,  # theirs takes torch's global one
     ):
         batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
         sizes = [tuple(image.shape[-2:]) for image in images]

@@ -13,7 +13,8 @@ from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
 from rpn_lib.nms import ProposalSelector, nms
-from rpn_lib.rpn import RegionProposalNetwork, pad_images
+from rpn_lib.padding import pad_images
+from rpn_lib.rpn import RegionProposalNetwork
 
 BOX = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
 SQUARE = torch.tensor([[8.0, 8.0]])
@@ -299,8 +300,8 @@ MESSAGES = [
     # the whole
     (
         lambda: network(backbone=nn.Identity()),
-        "Identity has no out_channels; give in_channels, the channels of its feature "
-        "maps.",
+        "Identity has no out_channels; give head=RPNHead(C, 3, C), with the channels C "
+        "of its feature maps.",
     ),
     (
         lambda: network(
@@ -454,14 +455,6 @@ MESSAGES = [
         lambda: pad_images([IMAGE, IMAGE[:1]]),
         "image 1 has shape (1, 16, 16); all images of a batch must be (channels, "
         "height, width), with the same number of channels.",
-    ),
-    (
-        lambda: network(in_channels=0),
-        "in_channels=0, num_anchors=3 and hidden_channels=0 must all be 1 or more.",
-    ),
-    (
-        lambda: network(hidden_channels=0),
-        "in_channels=4, num_anchors=3 and hidden_channels=0 must all be 1 or more.",
     ),
     (
         lambda: RPNLoss(math.nan),

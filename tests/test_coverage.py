@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rpn_lib.anchors import AnchorGenerator, anchor_shapes
-from rpn_lib.coverage import _lloyd, _spread, concentric_iou, coverage, suggest_shapes
+from rpn_lib.coverage import coverage
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.errors import BoxError
 from rpn_lib.matching import match_anchors
+from rpn_lib.shapes import _lloyd, _spread, concentric_iou, suggest_shapes
 
 NONE = torch.zeros(0, 4)
 SQUARE_128 = AnchorGenerator([128], [1], strides=[128])

@@ -19,7 +19,6 @@ from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.evaluation import (
     AREAS,
     IOU_THRESHOLDS,
-    average_precision,
     evaluate,
     find_ranks,
     found,
@@ -31,6 +30,7 @@ from rpn_lib.figures.plots import (
     plot_recall_proposals,
 )
 from rpn_lib.nms import Proposals
+from rpn_lib.precision import average_precision
 
 KS = (1, 2, 10, 100, 300, 1000)
 NONE = torch.zeros(0, 4)
@@ -143,6 +143,52 @@ def test_gradients_and_half_precision_do_no_harm():
     assert recall([ONE.half()], [ONE]).average == 1
 
 
+FOUND = torch.tensor([[1.0, 0, 10, 9], [3, 0, 10, 9]])
+SCORES = torch.tensor([0.75, 0.5])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        FOUND.numpy(),
+        FOUND.tolist(),
+        list(FOUND),
+        {"boxes": FOUND},
+        {"boxes": FOUND, "scores": SCORES, "labels": torch.tensor([1, 2])},
+        {"boxes": FOUND.numpy(), "scores": SCORES.tolist()},
+        Proposals(FOUND, SCORES),
+    ],
+)
+def test_boxes_come_in_every_common_form(given):
+    """Arrays, lists, and what the detectors of torchvision give."""
+    plain = evaluate([FOUND, NONE], [ONE, ONE])
+    for true in (ONE.numpy(), ONE.tolist(), {"boxes": ONE, "image_id": 7}):
+        for nothing in ([], np.zeros((0, 4)), {"boxes": NONE, "scores": SCORES[:0]}):
+            again = evaluate([given, nothing], [true, ONE])
+            assert torch.equal(again.ranks["all"], plain.ranks["all"])
+    if isinstance(given, dict) and "scores" in given:
+        given, same = ([one] for one in (given, Proposals(FOUND, SCORES)))
+        precision = average_precision(given, [ONE])["AP"]
+        assert precision == average_precision(same, [ONE])["AP"] > 0
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.int16],
+)
+def test_every_dtype_is_compared_in_float64(dtype):
+    """Areas of 300 x 250 pixels are no float16, and 200 x 200 no uint8."""
+    gt = torch.tensor([[0.0, 0, 250, 200], [0, 40, 200, 240]])
+    boxes = torch.tensor([[0.0, 0, 240, 200], [0, 48, 200, 240]])
+    exact = evaluate([boxes.double()], [gt.double()])
+    ours = evaluate(
+        [Proposals(boxes.to(dtype), SCORES.to(torch.float16))], [gt.to(dtype)]
+    )
+    for area, ranks in exact.ranks.items():
+        assert torch.equal(ours.ranks[area], ranks)
+    assert exact.recall().at(0.9) == 1
+
+
 # Bad input
 
 
@@ -159,6 +205,20 @@ def test_gradients_and_half_precision_do_no_harm():
         (
             ([ONE, Proposals(ONE[[0, 0]], torch.tensor([0.1, 0.2]))], [ONE] * 2),
             "image 1: scores are not in descending order",
+        ),
+        (
+            ([{"boxes": ONE, "scores": [math.nan]}], [ONE]),
+            "image 0: the score of proposal 0 is NaN",
+        ),
+        (([{"box": ONE}], [ONE]), "image 0, .*without 'boxes'; it has box"),
+        (([ONE], [{"bbox": ONE}]), "image 0, .*without 'boxes'; it has bbox"),
+        ((["photo.jpg"], [ONE]), "image 0, proposals: a str cannot be read as boxes"),
+        (([None], [ONE]), "image 0, proposals: a NoneType cannot be read as boxes"),
+        (([[[1, 2], [3]]], [ONE]), "image 0, proposals: a list cannot be read as"),
+        (([ONE], [None]), "image 0, true boxes: a NoneType cannot be read as boxes"),
+        (
+            ([{"boxes": ONE, "scores": "high"}], [ONE]),
+            "image 0, scores: a str cannot be read",
         ),
     ],
 )

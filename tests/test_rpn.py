@@ -11,12 +11,15 @@ from torchvision.models.detection.image_list import ImageList
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import SmallBackbone
+from rpn_lib.border import BorderRule
 from rpn_lib.boxes import box_iou
 from rpn_lib.errors import BoxError, SettingError
+from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
 from rpn_lib.nms import ProposalSelector
-from rpn_lib.rpn import RegionProposalNetwork, pad_images
+from rpn_lib.padding import pad_images
+from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.sparse import head_at_anchors
 from rpn_lib.transforms import decode, encode
 
@@ -45,14 +48,12 @@ def one_level(**settings):
     torch.manual_seed(0)
     backbone = nn.Conv2d(3, 16, kernel_size=8, stride=8)
     anchors = AnchorGenerator([16, 32], [1, 2, 0.5], strides=[8])
-    settings = {"generator": torch.Generator()} | settings
     return excited(RegionProposalNetwork(backbone, anchors, **settings))
 
 
 def two_levels(kind=OrderedDict, **settings):
     torch.manual_seed(0)
     anchors = AnchorGenerator([[16, 20], [32, 40]], [1, 2], strides=[8, 16])
-    settings = {"generator": torch.Generator()} | settings
     rpn = RegionProposalNetwork(Pyramid(kind), anchors, **settings)
     return excited(rpn)
 
@@ -78,9 +79,12 @@ def gt_boxes():
     ]
 
 
+def seven():
+    return torch.Generator().manual_seed(7)
+
+
 def seeded(rpn, *args, **kwargs):
-    rpn.generator.manual_seed(7)
-    return rpn(*args, **kwargs)
+    return rpn(*args, **kwargs, generator=seven())
 
 
 def assert_same_losses(a, b):
@@ -141,8 +145,7 @@ def test_from_features_goes_on_where_the_backbone_ended(images, gt_boxes):
     rpn = two_levels()
     expected = seeded(rpn, images, gt_boxes)
     features = list(rpn.backbone(images).values())
-    rpn.generator.manual_seed(7)
-    found = rpn.from_features(features, [(64, 96)] * 3, gt_boxes)
+    found = rpn.from_features(features, [(64, 96)] * 3, gt_boxes, generator=seven())
     assert_same_losses(found.losses, expected.losses)
     assert_same_proposals(found.proposals, expected.proposals)
 
@@ -176,10 +179,11 @@ def by_hand(rpn, images, gt_boxes, settings):
     scores, deltas = scores.flatten(1, 3), deltas.flatten(1, 3)
     anchors = rpn.anchors([grid])[0]
     all_scores, all_labels, all_deltas, all_targets = [], [], [], []
+    generator = seven()
     for i, gt in enumerate(gt_boxes):
         matches = match_anchors(anchors, gt, **matching)
         objects, background = sample_anchors(
-            matches.labels, generator=rpn.generator, **sampling
+            matches.labels, generator=generator, **sampling
         )
         all_scores += [scores[i, objects], scores[i, background]]
         all_labels += [torch.ones(len(objects)), torch.zeros(len(background))]
@@ -212,7 +216,6 @@ def by_hand(rpn, images, gt_boxes, settings):
 def test_equal_to_the_parts_put_together_by_hand(settings, images, gt_boxes):
     rpn = one_level(**settings)
     output = seeded(rpn, images, gt_boxes)
-    rpn.generator.manual_seed(7)
     losses, proposals = by_hand(rpn, images, gt_boxes, settings)
     assert_same_losses(output.losses, losses)
     assert_same_proposals(output.proposals, proposals)
@@ -479,7 +482,7 @@ def labels_seen(rpn, monkeypatch):
         seen.append(labels)
         return sample_anchors(labels, **options)
 
-    monkeypatch.setattr("rpn_lib.rpn.sample_anchors", spy)
+    monkeypatch.setattr("rpn_lib.examples.sample_anchors", spy)
     return seen
 
 
@@ -542,7 +545,7 @@ def test_a_part_of_a_cell_belongs_to_the_image():
 
 
 def test_dropped_anchors_are_not_learnt_from(images, gt_boxes, monkeypatch):
-    rpn = one_level(border="drop", border_margin=2)
+    rpn = one_level(border=BorderRule("drop", margin=2))
     seen = labels_seen(rpn, monkeypatch)
     rpn(images, gt_boxes)
     x1, y1, x2, y2 = rpn.anchors([(8, 12)])[0].T
@@ -646,7 +649,7 @@ def test_losses_of_a_few_cells_are_those_of_the_whole_map(
 
 
 def test_corners_of_a_map_are_read_off_right():
-    rpn = excited(RegionProposalNetwork(nn.Identity(), ANCHORS, in_channels=5))
+    rpn = excited(RegionProposalNetwork(nn.Identity(), ANCHORS, head=RPNHead(5, 4, 5)))
     features = [torch.rand(2, 5, 4, 6), torch.rand(2, 5, 1, 1)]
     outputs = [rpn.head(feature) for feature in features]
     every = torch.cat([output.scores.flatten(1, 3) for output in outputs], 1)

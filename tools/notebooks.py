@@ -32,6 +32,7 @@ from rpn_lib.figures.pictures import encode_picture
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+TEMPLATE = ROOT / "tools" / "chapter.ipynb"  # of a chapter, see chapter.py
 KEY = "rpn_book"
 MAX_PICTURE = 100_000  # bytes
 
@@ -294,7 +295,7 @@ def main():
     parser.add_argument("files", nargs="*", type=Path, help="only these notebooks")
     options = parser.parse_args()
     problems = []
-    for path in options.files or NOTEBOOKS:
+    for path in options.files or [*NOTEBOOKS, TEMPLATE]:
         notebook = read(path)
         never = None in [cell.execution_count for cell in code_cells(notebook)]
         if not (options.all or options.files or is_stale(notebook) or never):

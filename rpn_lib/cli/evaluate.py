@@ -18,8 +18,9 @@ from rpn_lib.models import network_of
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
 from rpn_lib.training.checkpoint import read_state
-from rpn_lib.training.config import READING, DataConfig, TrainConfig, from_values
+from rpn_lib.training.config import READING, DataConfig, TrainConfig
 from rpn_lib.training.measure import Measured, compare, measure
+from rpn_lib.training.options import from_values
 
 
 def run(options: argparse.Namespace) -> int:

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.cli.console import log
-from rpn_lib.coverage import coverage, suggest_shapes
+from rpn_lib.coverage import coverage
 from rpn_lib.data.batches import InMemory
 from rpn_lib.data.records import Record, Scan, nothing_to_learn
 from rpn_lib.data.resize import MIN_SIDE, Resize, learnable, too_small
 from rpn_lib.errors import BoxError, DataError
+from rpn_lib.shapes import suggest_shapes
 from rpn_lib.training.config import NetworkConfig
 
 # Of objects this large after resizing, all but the smallest tenth are at least as large

@@ -1,22 +1,24 @@
 """The options of `rpn`. Nothing here needs torch: `--help` answers at once.
 
 The options of settings are made from the fields of the dataclasses in
-`rpn_lib.training.config`. An option that is not given is not in the result either, so
-that a command can tell what was asked for from what is only a default.
+`rpn_lib.training.config` (`rpn_lib.cli.options`).
 """
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from rpn_lib import __version__
+from rpn_lib.cli.options import (
+    add_settings,
+    checkpoint_option,
+    device_option,
+    out_option,
+)
 from rpn_lib.training.config import (
     READING,
     DataConfig,
     NetworkConfig,
-    Option,
     TrainConfig,
-    options,
 )
 
 DESCRIPTION = """\
@@ -127,48 +129,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def add_settings(parser: Any, config: type, only: tuple[str, ...] = ()) -> None:
-    """Add an option for each field of a dataclass, or for some of them.
-
-    Args:
-        parser: a parser, or a group of one.
-        config: one of the dataclasses of `rpn_lib.training.config`.
-        only: names of the fields; all if not given.
-    """
-    for one in options(config):
-        if not only or one.name in only:
-            _add(parser, one)
-
-
-def _add(parser: Any, one: Option) -> None:
-    flag = f"--{one.name.replace('_', '-')}"
-    more: dict[str, Any] = {"dest": one.name, "default": argparse.SUPPRESS}
-    if one.kind is bool:
-        more["action"] = argparse.BooleanOptionalAction
-    else:
-        more |= {"type": one.kind, "metavar": one.more.get("metavar")}
-        if one.choices is not None:
-            more["choices"] = one.choices
-        if one.many:
-            more["nargs"] = "*" if one.default == () or one.choices else "+"
-    action = parser.add_argument(flag, **more)
-    action.help = f"{one.more['help']}{_default(one)}".replace("%", "%%")
-
-
-def _default(one: Option) -> str:
-    text = one.more.get("default_text")
-    if text is None:
-        value = one.default
-        if value in (None, False, True):
-            return " (default: yes)" if value is True else ""
-        text = " ".join(value) if isinstance(value, tuple) else value
-    return f" (default: {text})"
-
-
 def _train_options(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("the run")
     add = run.add_argument
-    _out_option(run, "runs/rpn", "folder that everything is written to")
+    out_option(run, "runs/rpn", "folder that everything is written to")
     add("--resume", action="store_true", help="continue the run in --out")
     add("--overwrite", action="store_true", help="replace the run in --out")
     add(
@@ -177,7 +141,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="settings.json of a run to repeat; other options take precedence",
     )
-    _device_option(run)
+    device_option(run)
     add_settings(parser.add_argument_group("data"), DataConfig)
     add_settings(parser.add_argument_group("network"), NetworkConfig)
     add_settings(parser.add_argument_group("learning"), TrainConfig)
@@ -206,17 +170,17 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
         help="pixels that the shorter side is resized to (default: as in training)",
     )
     add("--precision", action="store_true", help="average precision too (torchmetrics)")
-    _out_option(parser, "runs/evaluation", "folder for the results")
+    out_option(parser, "runs/evaluation", "folder for the results")
     add_settings(parser, DataConfig, ("on_bad_box", *READING))
     add_settings(parser, TrainConfig, ("workers",))
-    _device_option(parser)
+    device_option(parser)
 
 
 def _propose_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("photo", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
-    _checkpoint_option(parser)
-    _out_option(parser, "proposals", "folder for pictures and JSON files")
+    checkpoint_option(parser)
+    out_option(parser, "proposals", "folder for pictures and JSON files")
     for name, kind, default, text in (
         ("--proposals", int, 100, "how many boxes go into the JSON file"),
         ("--top", int, 20, "how many of them are drawn"),
@@ -229,13 +193,13 @@ def _propose_options(parser: argparse.ArgumentParser) -> None:
         help="pixels that the shorter side is resized to (default: as in training)",
     )
     add("--max-pixels", type=int, metavar="N", help="allow larger photographs")
-    _device_option(parser)
+    device_option(parser)
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    _checkpoint_option(parser)
-    _out_option(parser, "page.html", "the page")
+    checkpoint_option(parser)
+    out_option(parser, "page.html", "the page")
     add(
         "--pictures",
         type=Path,
@@ -248,16 +212,6 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     add("--title", default="My network at work", help="headline of the page")
 
 
-def _checkpoint_option(parser: Any) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="what rpn train has written (default: runs/rpn/checkpoint.pt, or else the "
-        "network that comes with the library)",
-    )
-
-
 def _anchors_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
@@ -268,7 +222,7 @@ def _anchors_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", default="train", help="split to look at (default: %(default)s)"
     )
-    _out_option(parser, "runs/anchors", "folder for the picture")
+    out_option(parser, "runs/anchors", "folder for the picture")
     add_settings(parser, DataConfig, ("side", "on_bad_box", *READING))
     add_settings(parser, NetworkConfig, ("backbone", "fpn", "sizes", "shapes"))
 
@@ -285,16 +239,3 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="of pictures read only the size")
     add("--all", action="store_true", help="list each of many problems of one kind")
     add_settings(parser, DataConfig, READING)
-
-
-def _out_option(parser: Any, default: str, text: str) -> None:
-    parser.add_argument(
-        "--out", type=Path, default=Path(default), help=f"{text} (default: {default})"
-    )
-
-
-def _device_option(parser: Any) -> None:
-    parser.add_argument(
-        "--device",
-        help="cpu, cuda or mps (default: that of the run, or cuda if there is one)",
-    )

@@ -13,11 +13,9 @@ from rpn_lib.errors import SettingError, TrainingError
 from rpn_lib.training.config import (
     DataConfig,
     NetworkConfig,
-    Option,
     TrainConfig,
-    from_values,
-    options,
 )
+from rpn_lib.training.options import Option, from_values, options
 
 CONFIGS = (DataConfig, NetworkConfig, TrainConfig)
 

@@ -76,11 +76,25 @@ def graph_of(rpn: RegionProposalNetwork, pre_nms_top_k: int = CANDIDATES) -> Any
         raise RPNError(
             f"The page needs torch 2.6 or newer, and this is {torch.__version__}."
         )
-    free = torch.export.Dim.DYNAMIC
     marked = copy.copy(rpn)  # shares weights; only its selector is another one
     marked.select = copy.copy(rpn.select)
     marked.select.iou_threshold = _MARK
-    stages = Stages(marked, pre_nms_top_k).eval()
+    model: Any = _exported(Stages(marked, pre_nms_top_k).eval())
+    fold_constants(model)
+    RemoveUnusedNodesPass()(model)
+    threshold = onnx_ir.val("iou_threshold", onnx_ir.DataType.FLOAT, [])
+    model.graph.inputs.append(threshold)
+    for node in model.graph:
+        for place, value in enumerate(node.inputs):
+            if _is_mark(value):
+                node.replace_input_with(place, threshold)
+    RemoveUnusedNodesPass()(model)
+    return model
+
+
+def _exported(stages: Stages) -> Any:
+    """The stages as torch exports them, height and width free."""
+    free = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torchvision in torch
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -95,17 +109,7 @@ def graph_of(rpn: RegionProposalNetwork, pre_nms_top_k: int = CANDIDATES) -> Any
             verbose=False,
             optimize=False,
         )
-    model: Any = program.model  # type: ignore[union-attr]
-    fold_constants(model)
-    RemoveUnusedNodesPass()(model)
-    threshold = onnx_ir.val("iou_threshold", onnx_ir.DataType.FLOAT, [])
-    model.graph.inputs.append(threshold)
-    for node in model.graph:
-        for place, value in enumerate(node.inputs):
-            if _is_mark(value):
-                node.replace_input_with(place, threshold)
-    RemoveUnusedNodesPass()(model)
-    return model
+    return program.model  # type: ignore[union-attr]
 
 
 def network_script(

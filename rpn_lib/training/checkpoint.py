@@ -182,6 +182,8 @@ class Checkpoints:
     Args:
         folder: made when it is needed.
         keep: how many to keep, 2 or more: one of them is whole whatever happens.
+        about: what each says besides; with `settings` of `build_rpn`,
+            `load_checkpoint` can build the network.
 
     Attributes:
         skipped: what was wrong with those that `latest` passed over.
@@ -195,9 +197,15 @@ class Checkpoints:
     {'step': 30}
     """
 
-    def __init__(self, folder: str | Path, keep: int = 2) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        keep: int = 2,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.keep = max(keep, 2)
+        self.about = about or {}
         self.skipped: list[str] = []
 
     def paths(self) -> list[Path]:

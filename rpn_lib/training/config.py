@@ -5,13 +5,11 @@ their fields. Nothing here needs torch, so that `rpn --help` answers at once.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
-from numbers import Integral, Real
-from types import MappingProxyType, UnionType
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from rpn_lib.errors import SettingError
+from rpn_lib.training.options import Checked, option
 
 # The names that the data and the backbones know (a test compares them).
 AUGMENTATIONS = ("flip", "updown", "scale", "light")
@@ -25,105 +23,8 @@ BACKBONES = (
 READING = ("first_pixel", "difficult", "exif", "max_pixels")
 
 
-def option(default: Any, text: str, **more: Any) -> Any:
-    """A field of a dataclass, with what the command line says about it.
-
-    Args:
-        default: its value where nothing is given.
-        text: what it is, a phrase for `--help`.
-        **more: `least`, the smallest value, and its `unit`; `choices`; `metavar`, what
-            `--help` calls the value; `default_text`, in place of the default in
-            `--help`; `free`, whether a run that is resumed may have another value,
-            since what is learnt doesn't depend on it.
-    """
-    return field(default=default, metadata=MappingProxyType({"help": text, **more}))
-
-
-class Option(NamedTuple):
-    """A field as the parser and the checks need it.
-
-    Attributes:
-        name: of the field.
-        kind: `int`, `float`, `bool` or `str`.
-        many: whether it takes several values, as a tuple.
-        optional: whether it may be `None`.
-        choices: the values that it can have, if they are few.
-        default: its value where nothing is given.
-        more: what `option` was given besides.
-    """
-
-    name: str
-    kind: type
-    many: bool
-    optional: bool
-    choices: tuple[Any, ...] | None
-    default: Any
-    more: Mapping[str, Any]
-
-
-def options(config: type) -> list[Option]:
-    """The fields of a dataclass that have an option.
-
-    >>> [one.name for one in options(NetworkConfig)]
-    ['backbone', 'fpn', 'pretrained', 'sizes', 'shapes']
-    >>> options(TrainConfig)[1][:4]
-    ('batch_size', <class 'int'>, False, False)
-    """
-    return [_option(one) for one in fields(config) if "help" in one.metadata]
-
-
-def _option(one: "Field[Any]") -> Option:
-    kind: Any = one.type
-    optional = get_origin(kind) in (Union, UnionType)
-    if optional:
-        kind = next(part for part in get_args(kind) if part is not type(None))
-    many = get_origin(kind) is tuple
-    if many:
-        kind = get_args(kind)[0]
-    choices = one.metadata.get("choices")
-    if get_origin(kind) is Literal:
-        choices = get_args(kind)
-        kind = type(choices[0])
-    return Option(one.name, kind, many, optional, choices, one.default, one.metadata)
-
-
-_NUMBERS = {int: (Integral, "a whole number"), float: (Real, "a number")}
-
-
-def _check(one: Option, value: Any) -> None:
-    """Refuse a value that is of another kind, none of the choices, or too small."""
-    if value is None and one.optional:
-        return
-    if one.many and not isinstance(value, tuple | list):
-        raise SettingError(f"{one.name}={value!r} must be a list.")
-    for part in value if one.many else (value,):
-        if one.choices is not None:
-            if part not in one.choices:
-                *names, last = map(str, one.choices)
-                listed = f"{', '.join(names)} or {last}"
-                raise SettingError(f"{one.name} is {listed}, not {part!r}.")
-            continue
-        kind, text = _NUMBERS.get(one.kind, (one.kind, f"of type {one.kind.__name__}"))
-        if not isinstance(part, kind) or (
-            one.kind is not bool and isinstance(part, bool)
-        ):
-            raise SettingError(f"{one.name}={part!r} must be {text}.")
-        least = one.more.get("least")
-        if least is not None and not part >= least:
-            unit = one.more.get("unit", "")
-            raise SettingError(f"{one.name}={part} must be {least}{unit} or more.")
-
-
-class _Checked:
-    """A dataclass whose values are looked at when it is made."""
-
-    def __post_init__(self) -> None:
-        for one in options(type(self)):
-            _check(one, getattr(self, one.name))
-
-
 @dataclass(frozen=True)
-class DataConfig(_Checked):
+class DataConfig(Checked):
     """Which images, and how they are read.
 
     >>> DataConfig(cache="disk")
@@ -195,7 +96,7 @@ class DataConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class NetworkConfig(_Checked):
+class NetworkConfig(Checked):
     """Which backbone and which anchors.
 
     Attributes:
@@ -243,7 +144,7 @@ class NetworkConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class TrainConfig(_Checked):
+class TrainConfig(Checked):
     """How a network learns.
 
     Attributes:
@@ -331,29 +232,3 @@ class TrainConfig(_Checked):
             )
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise SettingError(f"clip_norm={self.clip_norm} must be above 0.")
-
-
-Config = TypeVar("Config", DataConfig, NetworkConfig, TrainConfig)
-
-
-def from_values(config: type[Config], values: Mapping[str, Any]) -> Config:
-    """A dataclass from a mapping that may hold other keys too; lists become tuples.
-
-    Args:
-        config: the class.
-        values: as a JSON file has them.
-
-    Raises:
-        SettingError: a value that cannot work.
-
-    >>> from_values(NetworkConfig, {"sizes": [16, 32], "epochs": 3}).sizes
-    (16, 32)
-    """
-    names = {one.name for one in fields(config)}
-    return config(
-        **{name: _tuples(value) for name, value in values.items() if name in names}
-    )
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

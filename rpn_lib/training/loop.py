@@ -7,7 +7,7 @@ a command around it.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,6 @@ def train(
     *,
     checkpoints: Checkpoints | None = None,
     resume: bool = False,
-    about: Mapping[str, Any] | None = None,
     progress: bool = False,
     after_step: Callable[[dict[str, float]], None] | None = None,
     after_epoch: Callable[[int, dict[str, float]], None] | None = None,
@@ -47,8 +46,6 @@ def train(
         config: how to learn; see `TrainConfig` for its fields and their defaults.
         checkpoints: where to save; a Ctrl-C then stops after a step, and saves.
         resume: continue from the last checkpoint, if there is one.
-        about: put into checkpoints; with `settings` of `build_rpn`, `load_checkpoint`
-            can build the network.
         progress: show a bar.
         after_step: called with step, epoch, learning rate, losses, norm of the gradient
             and the seconds of the step, those of them spent waiting for data.
@@ -73,37 +70,19 @@ def train(
     config = replace(config or TrainConfig(), **changes)
     order = Order(dataset, config)
     with parallel(rpn) as network, processes.signals(checkpoints is not None) as asked:
-        run = TrainingState(rpn, config, order, checkpoints, about)
+        run = TrainingState(rpn, config, order, checkpoints)
         if resume:
             run.restore()
-        scaler = run.mixed_precision.scaler
         with _bar(run, progress) as shown:
             for epoch in range(run.step // order.per_epoch, config.epochs):
                 clock = time.perf_counter()
                 for images, targets in order.batches(epoch, run.step % order.per_epoch):
                     waited = time.perf_counter() - clock
-                    rpn.generator = order.generators(run.step)
-                    with run.mixed_precision():
-                        losses = _losses(network, images, targets)
-                    values = processes.means([*losses.values()])
-                    run.require_finite("loss", values, targets)
-                    run.optimizer.zero_grad()
-                    total = torch.stack([*losses.values()]).sum()
-                    scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-                    scaler.unscale_(run.optimizer)
-                    limit = math.inf if config.clip_norm is None else config.clip_norm
-                    norm = nn.utils.clip_grad_norm_(rpn.parameters(), limit).item()
-                    if not scaler.is_enabled():  # which passes over such steps itself
-                        run.require_finite("gradient", [norm], targets)
-                    rate = float(run.schedule.get_last_lr()[0])
-                    scaler.step(run.optimizer)
-                    scaler.update()
-                    run.schedule.step()
-                    run.history.append(dict(zip(losses, values)))
+                    learnt = _step(network, run, order, images, targets)
                     if after_step is not None:
-                        row = {"step": run.step, "epoch": epoch, "lr": rate}
-                        row |= {**run.history[-1], "grad_norm": norm, "waiting": waited}
-                        after_step(row | {"seconds": time.perf_counter() - clock})
+                        row = {"step": run.step, "epoch": epoch, **learnt}
+                        seconds = time.perf_counter() - clock
+                        after_step(row | {"waiting": waited, "seconds": seconds})
                     shown.update()
                     stop = asked.stop_everywhere()
                     if run.step % order.per_epoch:  # at the end of an epoch see below
@@ -121,8 +100,42 @@ def _bar(run: TrainingState, show: bool) -> Bar[object]:
     return bar(total=run.total, show=show, **how)
 
 
+def _step(
+    network: nn.Module,
+    run: TrainingState,
+    order: Order,
+    images: Sequence[Tensor],
+    targets: Sequence[Target],
+) -> dict[str, float]:
+    """Learn from one batch; its learning rate, losses and norm of the gradient."""
+    with run.mixed_precision():
+        losses = _losses(network, images, targets, order.generators(run.step))
+    values = processes.means([*losses.values()])
+    run.require_finite("loss", values, targets)
+
+    scaler = run.mixed_precision.scaler
+    run.optimizer.zero_grad()
+    total = torch.stack([*losses.values()]).sum()
+    scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+    scaler.unscale_(run.optimizer)
+    limit = math.inf if run.config.clip_norm is None else run.config.clip_norm
+    norm = nn.utils.clip_grad_norm_(run.rpn.parameters(), limit).item()
+    if not scaler.is_enabled():  # which passes over such steps itself
+        run.require_finite("gradient", [norm], targets)
+
+    rate = float(run.schedule.get_last_lr()[0])
+    scaler.step(run.optimizer)
+    scaler.update()
+    run.schedule.step()
+    run.history.append(dict(zip(losses, values)))
+    return {"lr": rate, **run.history[-1], "grad_norm": norm}
+
+
 def _losses(
-    network: nn.Module, images: Sequence[Tensor], targets: Sequence[Target]
+    network: nn.Module,
+    images: Sequence[Tensor],
+    targets: Sequence[Target],
+    generators: Sequence[torch.Generator],
 ) -> dict[str, Tensor]:
     """The losses of a batch, by name."""
     device = next(network.parameters()).device
@@ -135,6 +148,7 @@ def _losses(
         propose=False,
         names=[str(target["image_id"]) for target in targets],
         ignore_boxes=regions,
+        generator=generators,
     ).losses
     return losses
 

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from rpn_lib.data.batches import collate
 from rpn_lib.data.records import Sample
 from rpn_lib.data.resize import Resize
-from rpn_lib.evaluation import AREAS, Evaluation, average_precision, evaluate
+from rpn_lib.evaluation import AREAS, Evaluation, evaluate
 from rpn_lib.nms import Proposals
+from rpn_lib.precision import average_precision
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training.processes import gather, rank, world_size
 
@@ -169,12 +170,16 @@ def _look(
             if seed is None:
                 output = rpn(images)
             else:
-                rpn.generator = [
-                    torch.Generator().manual_seed(seed * 1_000_003 + index)
-                    for index in indices
-                ]
-                names = [str(target["image_id"]) for target in targets]
-                output = rpn(images, boxes, names=names, ignore_boxes=regions)
+                output = rpn(
+                    images,
+                    boxes,
+                    names=[str(target["image_id"]) for target in targets],
+                    ignore_boxes=regions,
+                    generator=[
+                        torch.Generator().manual_seed(seed * 1_000_003 + index)
+                        for index in indices
+                    ],
+                )
                 losses = {name: x.item() for name, x in (output.losses or {}).items()}
             found = [
                 Proposals(one.boxes.cpu(), one.scores.cpu())
@@ -190,14 +195,13 @@ def _number(row: _Row) -> int:
 
 @contextmanager
 def _evaluating(rpn: RegionProposalNetwork) -> Iterator[None]:
-    """Evaluation mode; afterwards mode and generator are as they were."""
-    was_training, generator = rpn.training, rpn.generator
+    """Evaluation mode for a while; afterwards the mode is as it was."""
+    was_training = rpn.training
     rpn.eval()
     try:
         yield
     finally:
         rpn.train(was_training)
-        rpn.generator = generator
 
 
 def _precision(rows: Sequence[_Row]) -> dict[str, float]:

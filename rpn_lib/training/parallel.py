@@ -27,18 +27,16 @@ def parallel(rpn: RegionProposalNetwork) -> Iterator[nn.Module]:
 
     Args:
         rpn: put into training mode. While the context lasts, its batch normalisation
-            and loss look at all processes; its generator is afterwards as it was.
+            and loss look at all processes.
 
     Yields:
         itself with one process, else wrapped in `DistributedDataParallel`.
     """
     # Channels last is the order that convolutions on a processor like best.
     rpn.train().to(memory_format=torch.channels_last)
-    generator = rpn.generator
     try:
         yield rpn if world_size() == 1 else _wrapped(rpn)
     finally:
-        rpn.generator = generator
         _unshare(rpn)
 
 
@@ -86,10 +84,9 @@ class SharedLoss(nn.Module):
     """A loss whose mean over processes is that of the whole batch.
 
     `RPNLoss` divides sums by numbers of its own batch: anchors sampled, objects among
-    them, cells. Here each process multiplies by its number and divides by the mean of
-    all, so that the mean over processes is the sum over all images divided by the
-    number of all images. In evaluation each process has images of its own, and nothing
-    is shared.
+    them, cells. Here each process divides by the mean of all processes' numbers, so
+    that the mean over processes is the sum over all images divided by the number of all
+    images. In evaluation each process has images of its own, and nothing is shared.
 
     Args:
         inner: the loss.
@@ -109,19 +106,15 @@ class SharedLoss(nn.Module):
         num_cells: int = 1,
     ) -> dict[str, Tensor]:
         """As `RPNLoss.forward`."""
+        counts = None
+        if self.training:
+            own = torch.tensor(
+                [len(labels), len(targets), num_cells],
+                dtype=torch.float64,
+                device=scores.device,
+            )
+            counts = mean_over_processes(own).float()
         losses: dict[str, Tensor] = self.inner(
-            scores, labels, predicted, targets, num_cells
+            scores, labels, predicted, targets, num_cells, counts
         )
-        if not self.training:
-            return losses
-        own = torch.tensor(
-            [len(labels), len(targets), num_cells],
-            dtype=torch.float64,
-            device=scores.device,
-        )
-        share = (own / mean_over_processes(own).clamp(min=1e-9)).to(scores.dtype)
-        box = {"sampled": 0, "positives": 1, "paper": 2}[self.inner.normalizer]
-        return {
-            "objectness": losses["objectness"] * share[0],
-            "box": losses["box"] * share[box],
-        }
+        return losses

@@ -12,7 +12,8 @@ from rpn_lib.errors import Interrupted, RPNError, TrainingError
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
 from rpn_lib.training.checkpoint import FORMAT, Checkpoints, State, size_of
-from rpn_lib.training.config import TrainConfig, options
+from rpn_lib.training.config import TrainConfig
+from rpn_lib.training.options import options
 from rpn_lib.training.order import Order, random_states, restore_random_states
 from rpn_lib.training.schedule import MixedPrecision, make_optimizer, make_schedule
 
@@ -25,7 +26,6 @@ class TrainingState:
         config: how it learns.
         order: the batches.
         checkpoints: where to save, if anywhere.
-        about: what each checkpoint says besides: `settings` of the network, `data`.
 
     Attributes:
         history: the losses of each step, by name.
@@ -37,10 +37,9 @@ class TrainingState:
         config: TrainConfig,
         order: Order,
         checkpoints: Checkpoints | None = None,
-        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.rpn, self.config, self.total = rpn, config, order.total
-        self.checkpoints, self.about = checkpoints, about or {}
+        self.checkpoints = checkpoints
         self.run = {"images": order.images, **asdict(config)}
         self.optimizer = make_optimizer(rpn, config)
         self.schedule = make_schedule(self.optimizer, config, order.total)
@@ -69,7 +68,7 @@ class TrainingState:
         return {
             "format": FORMAT,
             "settings": {},
-            **self.about,
+            **(self.checkpoints.about if self.checkpoints else {}),
             "run": self.run,
             "model": self.rpn.state_dict(),
             **{name: part.state_dict() for name, part in self._parts().items()},

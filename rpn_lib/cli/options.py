@@ -1,0 +1,75 @@
+"""Options that several commands have, and those made from the fields of settings.
+
+An option that is not given is not in the result either, so that a command can tell what
+was asked for from what is only a default.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rpn_lib.training.options import Option, options
+
+
+def add_settings(parser: Any, config: type, only: tuple[str, ...] = ()) -> None:
+    """Add an option for each field of a dataclass, or for some of them.
+
+    Args:
+        parser: a parser, or a group of one.
+        config: one of the dataclasses of `rpn_lib.training.config`.
+        only: names of the fields; all if not given.
+    """
+    for one in options(config):
+        if not only or one.name in only:
+            _add(parser, one)
+
+
+def _add(parser: Any, one: Option) -> None:
+    flag = f"--{one.name.replace('_', '-')}"
+    more: dict[str, Any] = {"dest": one.name, "default": argparse.SUPPRESS}
+    if one.kind is bool:
+        more["action"] = argparse.BooleanOptionalAction
+    else:
+        more |= {"type": one.kind, "metavar": one.more.get("metavar")}
+        if one.choices is not None:
+            more["choices"] = one.choices
+        if one.many:
+            more["nargs"] = "*" if one.default == () or one.choices else "+"
+    action = parser.add_argument(flag, **more)
+    action.help = f"{one.more['help']}{_default(one)}".replace("%", "%%")
+
+
+def _default(one: Option) -> str:
+    text = one.more.get("default_text")
+    if text is None:
+        value = one.default
+        if value in (None, False, True):
+            return " (default: yes)" if value is True else ""
+        text = " ".join(value) if isinstance(value, tuple) else value
+    return f" (default: {text})"
+
+
+def checkpoint_option(parser: Any) -> None:
+    """Add `--checkpoint`, the network to use."""
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="what rpn train has written (default: runs/rpn/checkpoint.pt, or else the "
+        "network that comes with the library)",
+    )
+
+
+def out_option(parser: Any, default: str, text: str) -> None:
+    """Add `--out`, where the results go."""
+    parser.add_argument(
+        "--out", type=Path, default=Path(default), help=f"{text} (default: {default})"
+    )
+
+
+def device_option(parser: Any) -> None:
+    """Add `--device`."""
+    parser.add_argument(
+        "--device",
+        help="cpu, cuda or mps (default: that of the run, or cuda if there is one)",
+    )
