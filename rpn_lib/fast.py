@@ -26,11 +26,15 @@ from rpn_lib.matching import (
     label_anchors,
     with_classes,
 )
-from rpn_lib.tiles import on_grids, positive
+from rpn_lib.tiles import check_grids, on_grids, positive
 
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.
 BLOCK_PAIRS = 2**18
+
+# Of so few anchors, all are compared with each box: that is quicker than to find out
+# which could be left out.
+FEW_ANCHORS = 2**14
 
 # Boxes that NMS judges in one go.
 NMS_BLOCK = 256
@@ -84,7 +88,13 @@ def match_anchors(
     )
     anchors, gt_boxes = check_arguments(anchors, gt_boxes, gt_labels, valid, trusted)
     on_cpu = anchors.device.type == "cpu"
-    if grids is not None and on_cpu and len(gt_boxes):
+    if grids is not None:
+        check_grids(grids, len(anchors))
+    tiled = grids is not None and on_cpu and len(gt_boxes) > 0
+    few = len(anchors) <= FEW_ANCHORS or not tiled
+    if few and len(anchors) * len(gt_boxes) <= BLOCK_PAIRS:
+        found = _at_once(anchors, gt_boxes, valid, min_best_iou)
+    elif grids is not None and tiled:
         found = on_grids(anchors, gt_boxes, valid, min_best_iou, grids)
     else:
         found = _in_blocks(anchors, gt_boxes, valid, min_best_iou, skip=on_cpu)
@@ -94,6 +104,30 @@ def match_anchors(
     return Matches(
         with_classes(labels, gt_index, gt_labels), gt_index, iou, gt_best_iou
     )
+
+
+def _at_once(
+    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, least: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `_in_blocks` gives, from the matrix of all pairs, for few of them."""
+    if not len(anchors) or not len(gt_boxes):
+        return _no_pairs(anchors, gt_boxes)
+    pairs = _iou_rows(gt_boxes, anchors, valid, slice(None))  # (G, N)
+    iou, gt_index = pairs.max(dim=0)
+    gt_best_iou = pairs.amax(dim=1)
+    counts = (gt_best_iou > 0) & (gt_best_iou >= least)
+    # One that does not count is reached by none: nothing equals infinity.
+    reached = pairs == gt_best_iou.masked_fill(~counts, torch.inf)[:, None]
+    return iou, torch.where(iou > 0, gt_index, 0), gt_best_iou, reached.any(dim=0)
+
+
+def _no_pairs(
+    anchors: Tensor, gt_boxes: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dtype = torch.promote_types(anchors.dtype, gt_boxes.dtype)
+    iou = anchors.new_zeros(len(anchors), dtype=dtype)
+    gt_index = torch.zeros(len(anchors), dtype=torch.long, device=anchors.device)
+    return iou, gt_index, iou.new_zeros(len(gt_boxes)), gt_index > 0
 
 
 def _in_blocks(
@@ -108,12 +142,7 @@ def _in_blocks(
     these are would make a GPU wait at every block, so there all of them are.
     """
     num_anchors, num_gt = len(anchors), len(gt_boxes)
-    dtype = torch.promote_types(anchors.dtype, gt_boxes.dtype)
-    iou = anchors.new_zeros(num_anchors, dtype=dtype)
-    gt_index = torch.zeros(num_anchors, dtype=torch.long, device=anchors.device)
-    is_best = torch.zeros_like(gt_index, dtype=torch.bool)
-    if not num_gt or not num_anchors:
-        return iou, gt_index, iou.new_zeros(num_gt), is_best
+    iou, gt_index, _, is_best = _no_pairs(anchors, gt_boxes)
     size = max(1, BLOCK_PAIRS // num_gt)
     blocks = [slice(i, i + size) for i in range(0, num_anchors, size)]
     block_best = iou.new_zeros(len(blocks), num_gt)

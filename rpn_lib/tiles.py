@@ -89,8 +89,7 @@ class _Grids:
         dtype: torch.dtype,
     ) -> None:
         n = len(anchors)
-        if sum(rows * columns * shapes for rows, columns, shapes in grids) != n:
-            raise BoxError(f"grids={grids} do not describe {n} anchors.")
+        check_grids(grids, n)
         self.layout = _layout(tuple(grids))
         self.invalid = None
         if valid is not None:
@@ -192,6 +191,15 @@ def _tile_iou(sides: Tensor, area: Tensor, gt_area: Tensor) -> Tensor:
     """
     shared = sides[:, 0, None, :] * sides[:, 1, :, None]
     return shared.div_(positive((area + gt_area).sub_(shared)))
+
+
+def check_grids(grids: Sequence[tuple[int, int, int]], num_anchors: int) -> None:
+    """Refuse grids of other numbers of anchors, as a BoxError.
+
+    >>> check_grids([(2, 3, 9)], 54)
+    """
+    if sum(rows * columns * shapes for rows, columns, shapes in grids) != num_anchors:
+        raise BoxError(f"grids={grids} do not describe {num_anchors} anchors.")
 
 
 def positive(union: Tensor) -> Tensor:

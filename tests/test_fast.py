@@ -1,5 +1,7 @@
 """The fast twins give what the plain functions give, to the last bit."""
 
+from unittest.mock import Mock
+
 import oracles
 import pytest
 import torch
@@ -66,14 +68,42 @@ def random_case(seed):
     return anchors, generate.grids(sizes), gt_boxes, settings
 
 
+# Which of the three ways is taken depends on these numbers.
+WAYS = {
+    "all pairs at once": {},
+    "tiles of grids": {"FEW_ANCHORS": 0},
+    "blocks": {"FEW_ANCHORS": 0, "BLOCK_PAIRS": 500},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("hundred", range(12))
-def test_matching_equals_the_plain_one_on_thousands_of_random_grids(hundred):
+def test_matching_equals_the_plain_one_on_thousands_of_random_grids(
+    hundred, way, monkeypatch
+):
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(fast, name, value)
     for seed in range(100 * hundred, 100 * hundred + 100):
         anchors, grids, gt_boxes, settings = random_case(seed)
         plain = matching.match_anchors(anchors, gt_boxes, **settings)
-        for chosen in (grids, None):
-            found = fast.match_anchors(anchors, gt_boxes, grids=chosen, **settings)
-            assert_same(found, plain, (seed, chosen))
+        chosen = None if way == "blocks" else grids
+        found = fast.match_anchors(anchors, gt_boxes, grids=chosen, **settings)
+        assert_same(found, plain, seed)
+
+
+def test_each_way_is_taken(monkeypatch):
+    """For some case of the test above, and none but the one meant."""
+    for way, function in zip(WAYS, ("_at_once", "on_grids", "_in_blocks")):
+        with monkeypatch.context() as patch:
+            for name, value in WAYS[way].items():
+                patch.setattr(fast, name, value)
+            spy = Mock(wraps=getattr(fast, function))
+            patch.setattr(fast, function, spy)
+            for seed in range(20):
+                anchors, grids, gt_boxes, settings = random_case(seed)
+                chosen = None if way == "blocks" else grids
+                fast.match_anchors(anchors, gt_boxes, grids=chosen, **settings)
+            assert spy.call_count > 10, way
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
