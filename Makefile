@@ -24,7 +24,7 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 # ---- Tasks -----------------------------------------------------------------------------------------
 
 .PHONY: help setup book pdf serve lab notebooks nbdiff test portable lint format bench lock clean distclean
-.PHONY: set-repository check-repository dist release-notes check-release release test-library newest links audit
+.PHONY: set-repository check-repository dist release-notes check-release release test-library newest colab links audit
 .PHONY: report-failure check-chapter chapter
 
 help: ## list the tasks and the variables
@@ -44,6 +44,8 @@ help: ## list the tasks and the variables
 	@echo "  JOBS         how many tests run side by side (default 2)"
 	@echo "  PORTABLE     what 'make portable' is to run, in place of all three processors: for example"
 	@echo "               PORTABLE='--processor sse41 notebooks'"
+	@echo "  COLAB        which versions 'make colab' takes, and more for tools/colab.py:"
+	@echo "               COLAB='newest --notebooks notebooks/01_boxes.ipynb'"
 	@echo "  UPGRADE      'make lock UPGRADE=1' moves every package to its newest version"
 
 setup: $(if $(VENV),check-venv,make-venv) ## make .venv and install everything into it (each task does this first)
@@ -130,6 +132,9 @@ newest: ## make test with the newest version of every package, in .venv-newest
 	@.venv-newest/bin/python -m $(PIP) -q --upgrade -e '.[test]' || { \
 	  echo "Packages could not be installed (see above): check the network, then run make newest again." >&2; exit 1; }
 	$(MAKE) test VENV=.venv-newest
+
+colab: setup ## every notebook as Colab runs it, with the oldest, the pinned and the newest torch (GBs): COLAB=newest
+	$(PY) tools/colab.py $(COLAB) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 links: setup ## follow every link of the book
 	$(BIN)/jupyter-book build . --path-output _build/links --builder custom --custom-builder linkcheck -q

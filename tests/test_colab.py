@@ -1,0 +1,40 @@
+"""Notebooks as Colab opens them."""
+
+import json
+from pathlib import Path
+
+import colab
+import pytest
+
+import notebooks
+
+WHEEL = Path("rpn_lib-0.1.0-py3-none-any.whl")
+
+
+def test_the_environments_are_oldest_pinned_and_newest():
+    found = colab.environments()
+    assert list(found) == ["oldest", "pinned", "newest"]
+    text = (notebooks.ROOT / "requirements.txt").read_text("utf-8")
+    for one in found["pinned"]:
+        assert one in text
+    pyproject = (notebooks.ROOT / "pyproject.toml").read_text("utf-8")
+    assert '"torch>=2.4"' in pyproject
+    assert '"torchvision>=0.19"' in pyproject
+    assert found["oldest"][:2] == ["torch==2.4.*", "torchvision==0.19.*"]
+
+
+@pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_set_up_cell_of_a_copy_installs_the_wheel(path):
+    before = json.loads(path.read_text("utf-8"))
+    made = json.loads(colab.prepared(path.read_text("utf-8"), WHEEL, ["einops"]))
+    changed = [new for new, old in zip(made["cells"], before["cells"]) if new != old]
+    assert len(changed) == 1
+    source = "".join(changed[0]["source"])
+    assert f"%pip install -q --no-deps einops {WHEEL}" in source
+    assert "nbval-ignore-output" in changed[0]["metadata"]["tags"]
+
+
+def test_a_notebook_without_set_up_cell_is_refused():
+    cell = {"cell_type": "code", "source": ["1 + 1"], "metadata": {}}
+    with pytest.raises(ValueError, match="does not look for rpn_lib"):
+        colab.prepared(json.dumps({"cells": [cell]}), WHEEL, [])
