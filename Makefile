@@ -99,6 +99,7 @@ format: setup ## format the code and mend what ruff can mend
 
 bench: setup ## compare with torchvision: times and memory
 	$(PY) tests/bench.py
+	$(PY) tests/bench_growth.py
 
 lock: ## write requirements.txt anew from pyproject.toml and requirements.in
 	@rm -rf _build/lock && mkdir -p _build

@@ -258,7 +258,8 @@ def nms_by_level(
 
 def _nms_sorted(boxes: Tensor, iou_threshold: float, limit: int) -> Tensor:
     """Numbers of the first `limit` boxes that NMS keeps, of boxes in order of score."""
-    if boxes.device.type != "cpu":
+    few = len(boxes) <= NMS_BLOCK and bool(boxes.isfinite().all())
+    if boxes.device.type != "cpu" or few:
         # Its threshold is compared in float64; rounded, it is the one of float32.
         threshold = float(torch.tensor(iou_threshold, dtype=boxes.dtype))
         scores = torch.arange(len(boxes), 0, -1.0, device=boxes.device)

@@ -26,6 +26,7 @@ from rpn_lib.backbones import SmallBackbone
 from rpn_lib.data.batches import InMemory
 from rpn_lib.data.folder import open_folder
 from rpn_lib.evaluation import recall
+from rpn_lib.examples import choose_examples
 from rpn_lib.fast import match_anchors
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
@@ -221,7 +222,10 @@ def bench_large(count):
     logit = (every[0][..., 1:] - every[0][..., :1]).reshape(-1, 1)
 
     def our_losses():
-        examples = ours._examples(flat, None, [IMAGE] * 2, gt, [None] * 2)
+        examples = choose_examples(
+            *(anchors, ours.anchors.grids(GRIDS), None, [IMAGE] * 2, gt),
+            rules=(ours.border, ours.match, ours.sample),
+        )
         where = examples.image, examples.number
         return ours._losses(every[0][where], every[1][where], examples, 1)
 
