@@ -23,8 +23,8 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 
 # ---- Tasks -----------------------------------------------------------------------------------------
 
-.PHONY: help setup book pdf serve lab notebooks nbdiff test portable lint format bench lock clean distclean
-.PHONY: set-repository check-repository dist release-notes check-release release test-library newest colab links audit
+.PHONY: help setup book pdf serve lab notebooks nbdiff test test-notebooks portable lint format bench lock clean distclean
+.PHONY: set-repository check-repository dist release-notes check-release release test-library oldest newest colab links audit
 .PHONY: report-failure check-chapter chapter
 
 help: ## list the tasks and the variables
@@ -81,8 +81,13 @@ notebooks: setup ## run again, and save, the notebooks whose code or library cha
 
 test: lint book ## lint, build the book, run every test
 	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile \
-	  --nbval --nbval-sanitize-with tests/nbval.cfg notebooks
+	$(nbval)
+
+test-notebooks: setup ## run every notebook, and compare its outputs with the stored ones
+	$(nbval)
+
+nbval = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile \
+  --nbval --nbval-sanitize-with tests/nbval.cfg notebooks
 
 portable: setup ## run tests and notebooks as on other processors, and say what differs
 	$(PY) tools/portable.py --jobs $(JOBS) $(PORTABLE)
@@ -133,6 +138,12 @@ newest: ## make test with the newest version of every package, in .venv-newest
 	@.venv-newest/bin/python -m $(PIP) -q --upgrade -e '.[test]' || { \
 	  echo "Packages could not be installed (see above): check the network, then run make newest again." >&2; exit 1; }
 	$(MAKE) test VENV=.venv-newest
+
+oldest: ## the tests of the library with the oldest torch that is supported, in .venv-oldest
+	@$(find_python); rm -rf .venv-oldest; "$$python" -m venv .venv-oldest
+	@.venv-oldest/bin/python -m $(PIP) -q -e '.[test]' 'torch==2.4.*' 'torchvision==0.19.*' 'numpy<2' || { \
+	  echo "Packages could not be installed (see above): check the network, then run make oldest again." >&2; exit 1; }
+	$(MAKE) test-library VENV=.venv-oldest
 
 colab: setup ## every notebook as Colab runs it, with the oldest, the pinned and the newest torch (GBs): COLAB=newest
 	$(PY) tools/colab.py $(COLAB) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
