@@ -23,7 +23,7 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 
 # ---- Tasks -----------------------------------------------------------------------------------------
 
-.PHONY: help setup book pdf serve lab notebooks nbdiff test test-notebooks portable lint format bench lock clean distclean
+.PHONY: help setup book pdf serve lab notebooks nbdiff test test-notebooks status portable lint format bench lock clean distclean
 .PHONY: set-repository check-repository dist release-notes check-release release test-library oldest newest colab links audit
 .PHONY: report-failure check-chapter chapter
 
@@ -80,14 +80,17 @@ notebooks: setup ## run again, and save, the notebooks whose code or library cha
 	$(PY) tools/notebooks.py
 
 test: lint book ## lint, build the book, run every test
-	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib
-	$(nbval)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --junitxml=_build/reports/tests.xml tests rpn_lib
+	$(nbval) --junitxml=_build/reports/notebooks.xml
 
 test-notebooks: setup ## run every notebook, and compare its outputs with the stored ones
 	$(nbval)
 
 nbval = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile \
   --nbval --nbval-sanitize-with tests/nbval.cfg notebooks
+
+status: setup ## write the status page of the book from what the last make test has found
+	$(PY) tools/status.py
 
 portable: setup ## run tests and notebooks as on other processors, and say what differs
 	$(PY) tools/portable.py --jobs $(JOBS) $(PORTABLE)
