@@ -1,4 +1,4 @@
-"""Where torchvision's RPN is wrong: theirs shown wrong, ours right, one fault a test.
+"""Where torchvision's RPN is wrong, or does something else: theirs beside ours.
 
 The page book/torchvision.md lists these tests, and every figure on it is asserted in a
 test that it names. Where a test fails with a new torchvision, the fault may be mended:
