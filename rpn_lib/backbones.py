@@ -31,6 +31,28 @@ STAGES = {
 }
 
 
+def check_cells(images: Tensor, stride: int, training: bool) -> None:
+    """Refuse what batch normalisation cannot learn from: one image of a single cell.
+
+    Args:
+        images: `(B, 3, height, width)`.
+        stride: pixels per cell of the coarsest map that is normalised.
+        training: in evaluation mode nothing is refused.
+
+    Raises:
+        BoxError: the image is a single cell.
+
+    >>> check_cells(torch.zeros(1, 3, 16, 17), stride=16, training=True)
+    """
+    height, width = images.shape[-2:]
+    if training and len(images) == 1 and max(height, width) <= stride:
+        raise BoxError(
+            f"In training, one image of {width} x {height} pixels is a single cell of "
+            "the feature map, too little for batch normalisation: give more images, or "
+            "larger ones."
+        )
+
+
 class SmallBackbone(nn.Sequential):
     """Seven 3x3 convolutions with batch normalisation: stride 16, 128 channels.
 
@@ -82,13 +104,7 @@ class SmallBackbone(nn.Sequential):
         Raises:
             BoxError: in training mode, a batch whose feature map is a single cell.
         """
-        height, width = images.shape[-2:]
-        if self.training and len(images) == 1 and max(height, width) <= self.stride:
-            raise BoxError(
-                f"In training, one image of {width} x {height} pixels is a single cell "
-                "of the feature map, too little for batch normalisation: give more "
-                "images, or larger ones."
-            )
+        check_cells(images, self.stride, self.training)
         for layer in self:
             images = layer(images)
         return images

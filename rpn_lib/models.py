@@ -14,9 +14,21 @@ from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import STAGES, SmallBackbone, TorchvisionBackbone
 from rpn_lib.errors import SettingError, TrainingError
 from rpn_lib.loss import RPNLoss
+from rpn_lib.pyramid import SmallPyramid
 from rpn_lib.rpn import RegionProposalNetwork
 
 BACKBONES = ("small", *STAGES)
+
+
+def count_levels(backbone: str, fpn: bool) -> int:
+    """How many levels `build_rpn` makes: anchors are shared out among so many.
+
+    >>> count_levels("small", fpn=True), count_levels("resnet18", fpn=True)
+    (4, 5)
+    """
+    if not fpn:
+        return 1
+    return 4 if backbone == "small" else 5
 
 
 def small_rpn(
@@ -52,10 +64,13 @@ def build_rpn(
 
     Args:
         backbone: `"small"`, or a name that `TorchvisionBackbone` knows.
-        fpn: with a feature pyramid; not for `"small"`.
-        weights: `None` for random ones, `"DEFAULT"` for those learnt on ImageNet.
+        fpn: with a feature pyramid: strides 4 to 32 on the small backbone, 4 to 64 on
+            the others.
+        weights: `None` for random ones, `"DEFAULT"` for those learnt on ImageNet, which
+            `"small"` does not have.
         sizes: anchor sizes, pixels; with a pyramid one for each level, the smallest
-            first.
+            first. If not given, 24 to 96, with a pyramid 16 to 128 on the small
+            backbone and 32 to 512 on the others.
         aspect_ratios: width / height of the anchors of each size.
         shapes: in place of sizes and ratios, `(width, height)` of L times A shapes, the
             smallest area first, as `suggest_shapes` gives them; each level gets A.
@@ -67,14 +82,16 @@ def build_rpn(
 
     >>> build_rpn(shapes=[[10, 20], [40, 40]]).anchors.levels[0].tolist()
     [[10.0, 20.0], [40.0, 40.0]]
+    >>> build_rpn(fpn=True).anchors
+    AnchorGenerator(num_anchors=[3, 3, 3, 3], strides=(4, 8, 16, 32))
     """
     if backbone == "small":
-        if fpn or weights is not None:
+        if weights is not None:
             raise SettingError(
-                "The small backbone has neither a pyramid nor pretrained weights; take "
-                f"one of {', '.join(STAGES)}."
+                "The small backbone has no pretrained weights; take one of "
+                f"{', '.join(STAGES)}."
             )
-        body: Any = SmallBackbone()
+        body: Any = SmallPyramid() if fpn else SmallBackbone()
     else:
         body = TorchvisionBackbone(backbone, fpn=fpn, weights=weights)
     levels = len(body.strides)
@@ -90,7 +107,9 @@ def build_rpn(
         anchors = AnchorGenerator(shapes=parts, strides=body.strides)
     else:
         if sizes is None:
-            sizes = (32, 64, 128, 256, 512) if fpn else (24, 40, 64, 96)
+            first = 16 if backbone == "small" else 32
+            doubled = tuple(first * 2**level for level in range(levels))
+            sizes = doubled if fpn else (24, 40, 64, 96)
         chosen = list(sizes)
         if fpn and len(chosen) != levels:
             raise SettingError(

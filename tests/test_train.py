@@ -277,7 +277,8 @@ def test_command_line_on_a_folder(folder, tmp_path, capsys):
         (["--lr", "nan"], "error: lr=nan must be a number above 0."),
         (["--side", "8"], "error: side=8 must be 32 pixels or more."),
         (["--sizes", "-3"], "error: sizes of level 0 must be a list of positive"),
-        (["--sizes", "3", "--fpn"], "error: The small backbone has neither a pyramid"),
+        (["--sizes", "3", "--fpn"], "error: 1 anchor sizes for 4 levels of the pyra"),
+        (["--pretrained"], "error: The small backbone has no pretrained weights"),
     ],
 )
 def test_command_line_says_in_one_line_what_is_wrong(

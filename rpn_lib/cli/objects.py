@@ -21,6 +21,7 @@ from rpn_lib.data.batches import InMemory
 from rpn_lib.data.records import Record, Scan, nothing_to_learn
 from rpn_lib.data.resize import MIN_SIDE, Resize, learnable, too_small
 from rpn_lib.errors import BoxError, DataError
+from rpn_lib.models import count_levels
 from rpn_lib.shapes import suggest_shapes
 from rpn_lib.training.config import NetworkConfig
 
@@ -174,7 +175,7 @@ def choose_anchors(config: NetworkConfig, objects: Objects) -> NetworkConfig:
     if objects.side is None and not config.fpn:
         # The shapes of synthetic scenes are 16 to 96 pixels large.
         return replace(config, sizes=(24, 40, 64, 96))
-    levels = 5 if config.fpn else 1
+    levels = count_levels(config.backbone, config.fpn)
     per_level = config.shapes or (3 if config.fpn else SHAPES)
     boxes = torch.cat([torch.zeros(0, 4), *objects.boxes])
     if not len(boxes):

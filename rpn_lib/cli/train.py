@@ -22,7 +22,7 @@ from rpn_lib.cli.run_folder import (
 )
 from rpn_lib.cli.settings import Settings, given_settings, read_settings, resumed
 from rpn_lib.errors import SettingError
-from rpn_lib.models import build_rpn
+from rpn_lib.models import build_rpn, count_levels
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
 from rpn_lib.training.checkpoint import Checkpoints, save_network
@@ -123,7 +123,7 @@ def _check_network(settings: Settings) -> None:
     config = replace(settings.network, pretrained=False)
     if settings.network.pretrained and config.backbone == "small":
         config = settings.network  # which is refused
-    levels = 5 if config.fpn else 1
+    levels = count_levels(config.backbone, config.fpn)
     if config.sizes is None and config.anchors is None:
         config = replace(config, sizes=(32.0,) * levels)
     build_rpn(**config.arguments())

@@ -110,7 +110,7 @@ class NetworkConfig(Checked):
         choices=BACKBONES,
         metavar="NAME",
     )
-    fpn: bool = option(False, "add a feature pyramid; not for the small backbone")
+    fpn: bool = option(False, "add a feature pyramid")
     pretrained: bool = option(
         False, "begin with weights learnt on ImageNet; not for the small backbone"
     )
