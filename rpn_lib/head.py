@@ -35,6 +35,8 @@ class RPNHead(nn.Module):
         in_channels: C of the feature map.
         num_anchors: A, anchors at a cell.
         hidden_channels: width of the sliding window's output; 256 and 512 in the paper.
+        conv_depth: 3x3 convolutions of the window; 1 in the paper, 2 in the detectors
+            of torchvision whose name ends with `_v2`.
 
     Raises:
         SettingError: a number below 1.
@@ -45,18 +47,24 @@ class RPNHead(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, num_anchors: int, hidden_channels: int = 256
+        self,
+        in_channels: int,
+        num_anchors: int,
+        hidden_channels: int = 256,
+        conv_depth: int = 1,
     ) -> None:
         super().__init__()
-        if min(in_channels, num_anchors, hidden_channels) < 1:
+        if min(in_channels, num_anchors, hidden_channels, conv_depth) < 1:
             raise SettingError(
-                f"in_channels={in_channels}, num_anchors={num_anchors} and "
-                f"hidden_channels={hidden_channels} must all be 1 or more."
+                f"in_channels={in_channels}, num_anchors={num_anchors}, "
+                f"hidden_channels={hidden_channels} and conv_depth={conv_depth} must "
+                "all be 1 or more."
             )
-        self.window = nn.Sequential(
-            nn.Conv2d(in_channels, hidden_channels, kernel_size=3, padding=1),
-            nn.ReLU(inplace=True),
-        )
+        self.conv_depth = conv_depth
+        self.window = nn.Sequential()
+        for channels in (in_channels, *[hidden_channels] * (conv_depth - 1)):
+            self.window.append(nn.Conv2d(channels, hidden_channels, 3, padding=1))
+            self.window.append(nn.ReLU(inplace=True))
         # Which channel speaks for which anchor is a convention; here they are A groups
         # of 2 (or 4). What must hold is the order of the result, (H, W, A): flat, the
         # index of a score is then that of its anchor.

@@ -34,8 +34,8 @@ def load_torchvision_head(head: RPNHead, state: Mapping[str, Tensor]) -> None:
         state: of theirs: `rpn.head.state_dict()`.
 
     Raises:
-        SettingError: a head of several sliding windows (`conv_depth` above 1), names
-            that are not those of a head, or shapes that do not fit.
+        SettingError: names that are not those of a head of this depth, or shapes that
+            do not fit.
 
     >>> from torchvision.models.detection.rpn import RPNHead as TheirHead
     >>> theirs, ours = TheirHead(8, num_anchors=3), RPNHead(8, 3, hidden_channels=8)
@@ -47,10 +47,10 @@ def load_torchvision_head(head: RPNHead, state: Mapping[str, Tensor]) -> None:
     True
     """
     expected = torchvision_head_state(head)
-    if "conv.1.0.weight" in state:
+    if "cls_logits.weight" in state and _conv_depth(state) != head.conv_depth:
         raise SettingError(
-            "This head of torchvision has several sliding windows (conv_depth above "
-            "1); RPNHead has one, so the weights cannot be taken over."
+            f"This head of torchvision has conv_depth={_conv_depth(state)}, and ours "
+            f"conv_depth={head.conv_depth}: make it with the same."
         )
     if state.keys() != expected.keys():
         raise SettingError(
@@ -64,10 +64,11 @@ def load_torchvision_head(head: RPNHead, state: Mapping[str, Tensor]) -> None:
                 f"{tuple(ours.shape)}: make it with the same in_channels, num_anchors "
                 "and hidden_channels (torchvision's are in_channels)."
             )
-    window, classifier, regressor = _convolutions(head)
+    windows, classifier, regressor = _convolutions(head)
     with torch.no_grad():
         for kind in ("weight", "bias"):
-            window.get_parameter(kind).copy_(state[f"conv.0.0.{kind}"])
+            for i, window in enumerate(windows):
+                window.get_parameter(kind).copy_(state[f"conv.{i}.0.{kind}"])
             regressor.get_parameter(kind).copy_(state[f"bbox_pred.{kind}"])
             scores = classifier.get_parameter(kind)  # channels are (A, 2)
             scores[0::2] = 0
@@ -82,18 +83,19 @@ def torchvision_head_state(head: RPNHead) -> dict[str, Tensor]:
 
     Returns:
         copies, for `rpn.head.load_state_dict` of torchvision's RPN. Theirs fits where
-        our `hidden_channels` are our `in_channels`.
+        our `hidden_channels` are our `in_channels`, and its `conv_depth` is ours.
 
     >>> from torchvision.models.detection.rpn import RPNHead as TheirHead
     >>> state = torchvision_head_state(RPNHead(8, 3, hidden_channels=8))
     >>> TheirHead(8, num_anchors=3).load_state_dict(state)
     <All keys matched successfully>
     """
-    window, classifier, regressor = _convolutions(head)
+    windows, classifier, regressor = _convolutions(head)
     state = {}
     for kind in ("weight", "bias"):
         scores = classifier.get_parameter(kind).detach()
-        state[f"conv.0.0.{kind}"] = window.get_parameter(kind).detach().clone()
+        for i, window in enumerate(windows):
+            state[f"conv.{i}.0.{kind}"] = window.get_parameter(kind).detach().clone()
         state[f"cls_logits.{kind}"] = scores[1::2] - scores[0::2]
         state[f"bbox_pred.{kind}"] = regressor.get_parameter(kind).detach().clone()
     return state
@@ -148,7 +150,7 @@ def from_torchvision(
     ours = RegionProposalNetwork(
         backbone or nn.Identity(),
         AnchorGenerator(shapes=shapes, strides=strides, offset=0),
-        head=RPNHead(channels, num_anchors, channels),
+        head=RPNHead(channels, num_anchors, channels, _conv_depth(state)),
         **{
             "loss": RPNLoss(beta=1 / 9, normalizer="sampled"),
             "select": ProposalSelector(
@@ -246,8 +248,13 @@ class AsTorchvisionRPN(nn.Module):
         }
 
 
-def _convolutions(head: RPNHead) -> tuple[nn.Module, nn.Module, nn.Module]:
-    return head.window[0], head.classifier[0], head.regressor[0]
+def _convolutions(head: RPNHead) -> tuple[list[nn.Module], nn.Module, nn.Module]:
+    return list(head.window)[::2], head.classifier[0], head.regressor[0]
+
+
+def _conv_depth(state: Mapping[str, Tensor]) -> int:
+    """How many convolutions the sliding window of torchvision's head has."""
+    return sum(name.startswith("conv.") and name.endswith(".weight") for name in state)
 
 
 def _check_resized(boxes: Tensor, size: tuple[int, int], where: str) -> Tensor:

@@ -228,7 +228,8 @@ class RegionProposalNetwork(nn.Module):
                 rules=(self.border, self.match, self.sample),
                 generator=generator,
             )
-            if not propose and SPARSE_FROM * len(examples.number) < num_cells:
+            few = SPARSE_FROM * len(examples.number) < num_cells
+            if few and not propose and self.head.conv_depth == 1:
                 where = examples.image, examples.number
                 shapes = self.anchors.num_anchors[0]
                 sampled = head_at_anchors(self.head, features, shapes, *where)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rpn_lib.errors import SettingError
 from rpn_lib.head import HeadOutput, RPNHead
 
 
@@ -32,12 +33,20 @@ def head_at(
     Returns:
         scores `(M, A, 2)` and deltas `(M, A, 4)`.
 
+    Raises:
+        SettingError: a head of several convolutions, each of which looks further.
+
     >>> head, features = RPNHead(8, num_anchors=3), torch.rand(2, 8, 5, 6)
     >>> some = head_at(head, features, *torch.tensor([[0, 1], [4, 2], [0, 5]]))
     >>> every = head(features)
     >>> torch.allclose(some.deltas, every.deltas[[0, 1], [4, 2], [0, 5]], atol=1e-6)
     True
     """
+    if head.conv_depth > 1:
+        raise SettingError(
+            f"head has conv_depth={head.conv_depth}; a single 3x3 convolution can be "
+            "laid at a cell. Slide this head over the whole map."
+        )
     convolution: Any = head.window[0]
     height, width = features.shape[-2:]
     step = torch.arange(-1, 2, device=features.device)

@@ -291,11 +291,13 @@ MESSAGES = [
     # network
     (
         lambda: RPNHead(0, 9),
-        "in_channels=0, num_anchors=9 and hidden_channels=256 must all be 1 or more.",
+        "in_channels=0, num_anchors=9, hidden_channels=256 and conv_depth=1 must all "
+        "be 1 or more.",
     ),
     (
         lambda: RPNHead(8, 9, hidden_channels=-1),
-        "in_channels=8, num_anchors=9 and hidden_channels=-1 must all be 1 or more.",
+        "in_channels=8, num_anchors=9, hidden_channels=-1 and conv_depth=1 must all "
+        "be 1 or more.",
     ),
     # the whole
     (

@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models.detection import (
     FasterRCNN,
     fasterrcnn_mobilenet_v3_large_fpn,
+    fasterrcnn_resnet50_fpn_v2,
 )
 from torchvision.models.detection import rpn as theirs
 from torchvision.models.detection.anchor_utils import AnchorGenerator as TheirGenerator
@@ -35,6 +36,7 @@ from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import MatchRule, SampleRule, match_anchors
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.sparse import head_at
 
 SIZE = (128, 192)  # a multiple of every stride
 STRIDES = {1: [16], 5: [4, 8, 16, 32, 64]}
@@ -81,10 +83,10 @@ def batch():
 # The same proposals and losses
 
 
-@pytest.mark.parametrize("levels", [1, 5])
+@pytest.mark.parametrize(("levels", "conv_depth"), [(1, 1), (5, 1), (5, 2)])
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_equal_to_the_rpn_that_it_was_made_from(levels, mode):
-    other = their_rpn(levels)
+def test_equal_to_the_rpn_that_it_was_made_from(levels, conv_depth, mode):
+    other = their_rpn(levels, conv_depth)
     ours = from_torchvision(other, STRIDES[levels])
     limits = {"pre_nms_top_k": 400, "post_nms_top_k": 200}
     train_select = ProposalSelector(**limits, iou_threshold=0.65, score_threshold=0.2)
@@ -248,12 +250,56 @@ def test_no_weight_is_shared():
     assert not (ours.head.regressor[0].bias == 9).any()
 
 
-def test_a_head_of_several_windows_is_refused():
+def test_the_head_of_the_v2_detectors():
+    model = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None).eval()
+    other = model.rpn.head
+    for parameter in other.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    ours = from_torchvision(model.rpn, STRIDES[5])
+    assert ours.head.conv_depth == 2
+    feature = torch.randn(2, 256, 5, 7)
+    with torch.no_grad():
+        (logits,), (deltas,) = other([feature])
+        scores, our_deltas = ours.head(feature)
+    assert logits.std() > 0.05
+    torch.testing.assert_close(
+        scores[..., 1] - scores[..., 0], logits.permute(0, 2, 3, 1)
+    )
+    torch.testing.assert_close(our_deltas.flatten(3), deltas.permute(0, 2, 3, 1))
+    back, state = torchvision_head_state(ours.head), other.state_dict()
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], weight) for name, weight in state.items())
+
+
+def test_losses_through_a_deep_head_take_the_whole_map(monkeypatch):
+    """Without proposals a head of one convolution looks at sampled cells only."""
+    ours = from_torchvision(their_rpn(5, conv_depth=2), STRIDES[5])
+    ours.sample = SampleRule(8)
+    gt_boxes = [target["boxes"] for target in TARGETS]
+    features = list(feature_maps(STRIDES[5]).values())
+    losses = []
+    for propose in (True, False):
+        ours.generator = torch.Generator().manual_seed(0)
+        output = ours.from_features(features, [SIZE] * 3, gt_boxes, propose=propose)
+        losses.append(output.losses)
+    assert losses[0] == losses[1]
+    at = torch.zeros(1, dtype=torch.long)
     with pytest.raises(SettingError) as error:
-        from_torchvision(their_rpn(1, conv_depth=2), [16])
+        head_at(ours.head, features[0], at, at, at)
     assert str(error.value) == (
-        "This head of torchvision has several sliding windows (conv_depth above 1); "
-        "RPNHead has one, so the weights cannot be taken over."
+        "head has conv_depth=2; a single 3x3 convolution can be laid at a cell. Slide "
+        "this head over the whole map."
+    )
+
+
+def test_a_head_of_another_depth_is_refused():
+    with pytest.raises(SettingError) as error:
+        load_torchvision_head(
+            RPNHead(16, 12, 16), their_rpn(1, conv_depth=2).head.state_dict()
+        )
+    assert str(error.value) == (
+        "This head of torchvision has conv_depth=2, and ours conv_depth=1: make it "
+        "with the same."
     )
 
 
