@@ -49,9 +49,11 @@ help: ## list the tasks and the variables
 setup: $(if $(VENV),check-venv,make-venv) ## make .venv and install everything into it (each task does this first)
 
 book: setup ## build the book into _build/html
+	@$(PY) tools/photographs.py make || { \
+	  echo "A chapter on photographs failed (see above): mend it, then run make book again." >&2; exit 1; }
 	@sum=$$($(book_sum)); \
 	if test "$$sum" != "$$(cat _build/built-from 2>/dev/null)"; then \
-	  rm -rf _build; \
+	  mkdir -p _build && find _build -mindepth 1 -maxdepth 1 ! -name photographs -exec rm -rf {} +; \
 	  $(BIN)/jupyter-book build . -W -n --keep-going -q || { \
 	    echo "The book has errors or warnings: mend those listed above, then run make book again." >&2; exit 1; }; \
 	  echo "$$sum" > _build/built-from; \
@@ -72,8 +74,8 @@ notebooks: setup ## run again, and save, the notebooks whose code or library cha
 
 test: lint book ## lint, build the book, run every test
 	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile \
-	  --nbval --nbval-sanitize-with tests/nbval.cfg notebooks
+	books=$$($(PY) tools/photographs.py runnable) && OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile \
+	  --nbval --nbval-sanitize-with tests/nbval.cfg $$books
 
 portable: setup ## run tests and notebooks as on other processors, and say what differs
 	$(PY) tools/portable.py --jobs $(JOBS) $(PORTABLE)
@@ -244,5 +246,6 @@ find_library = import os, sys; sys.path = [p for p in sys.path if p]; \
   import torch, jupyter_book, rpn_lib; print(os.path.realpath(rpn_lib.__path__[0]))
 
 # A checksum of everything that the book is built from.
-book_sum = find $(wildcard _config.yml _toc.yml *.md CITATION.cff requirements.txt) book notebooks rpn_lib -type f \
+book_sum = find $(wildcard _config.yml _toc.yml *.md CITATION.cff requirements.txt) book notebooks rpn_lib \
+  $$(ls -d _build/photographs 2>/dev/null) -type f \
   ! -path '*/__pycache__/*' ! -path '*/.ipynb_checkpoints/*' -exec cksum {} + | LC_ALL=C sort | cksum
