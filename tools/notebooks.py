@@ -215,7 +215,7 @@ def run(notebook, folder):
         cell.metadata.pop("execution", None)
     client = NotebookClient(
         notebook,
-        timeout=300,
+        timeout=900,
         record_timing=False,
         resources={"metadata": {"path": folder}},
     )
