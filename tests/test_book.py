@@ -6,10 +6,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
+import photographs
 import pytest
 import yaml
 from PIL import Image
 
+import notebooks
 import rpn_lib
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +85,20 @@ def test_pages_weigh_little(page):
     )
     weight += sum((page.parent / image).stat().st_size for image in set(images))
     assert weight < 1_500_000
+
+
+@pytest.mark.parametrize("chapter", photographs.chapters(), ids=lambda path: path.stem)
+def test_photographs_are_on_their_page_or_a_note_in_their_place(chapter):
+    text = (HTML / "notebooks" / f"{chapter.stem}.html").read_text()
+    cells = [c for c in notebooks.read(chapter).cells if photographs.is_photograph(c)]
+    made = (photographs.KEPT / f"{chapter.stem}.json").is_file()
+    assert text.count("not in this copy of the page") == (0 if made else len(cells))
+    for cell in cells:
+        alt = cell.metadata.mystnb["image"]["alt"]
+        assert (f'alt="{alt}"' in text) == made
+        assert alt in text
+    # And it says in either case how they are had.
+    assert "RPN_DATA" in text
 
 
 def test_formulas_are_drawn_with_what_is_local():

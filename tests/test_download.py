@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from rpn_lib.data.samples import bccd, content_digest
+from rpn_lib.data.samples import bccd, content_digest, find_bccd
 from rpn_lib.errors import DataError
 
 FILES = {
@@ -72,6 +72,18 @@ def test_it_is_downloaded_once_with_a_bar(server, tmp_path, digest, capfd):
         ["JPEGImages", "Annotations", "ImageSets"]
     )
     assert "BCCD: 100%" in capfd.readouterr().err
+
+
+def test_it_is_found_without_a_download_where_it_is(
+    server, tmp_path, digest, monkeypatch
+):
+    cache = tmp_path / "cache"
+    assert find_bccd(cache, digest=digest) is None
+    assert server.requests == 0
+    folder = bccd(cache, url=server.url, digest=digest, progress=False)
+    assert find_bccd(cache, digest=digest) == folder
+    monkeypatch.setenv("RPN_DATA", str(cache))
+    assert find_bccd(tmp_path / "elsewhere") == folder
 
 
 def test_the_folder_that_rpn_data_names_comes_first(server, tmp_path, monkeypatch):

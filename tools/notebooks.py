@@ -28,8 +28,6 @@ import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 
-from rpn_lib.figures.pictures import encode_picture
-
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 TEMPLATE = ROOT / "tools" / "chapter.ipynb"  # of a chapter, see chapter.py
@@ -205,24 +203,34 @@ def mentioned_in_texts(tree):
 # ---- Running -----------------------------------------------------------------------
 
 
-def execute(path):
-    """Run a notebook from a fresh kernel and save it, outputs and digest."""
+def run(notebook, folder):
+    """Run a notebook in a fresh kernel; what it shows is in its cells afterwards.
+
+    Args:
+        notebook: changed in place.
+        folder: where the kernel starts.
+    """
     from nbclient import NotebookClient
 
-    notebook = read(path)
     for cell in code_cells(notebook):
         cell.metadata.pop("execution", None)
     client = NotebookClient(
         notebook,
-        timeout=300,
+        timeout=900,
         record_timing=False,
-        resources={"metadata": {"path": path.parent}},
+        resources={"metadata": {"path": folder}},
     )
     # One thread: sums over many threads end in other digits on other machines. And a
     # backend that the user has set would keep the figures out of the notebook.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("MPLBACKEND", None)
     client.execute(env=environment)
+
+
+def execute(path):
+    """Run a notebook from a fresh kernel and save it, outputs and digest."""
+    notebook = read(path)
+    run(notebook, path.parent)
     for cell in code_cells(notebook):
         cell.outputs = tidy(cell.outputs, "data-picture" in tags(cell))
     refresh_lead_picture(notebook)
@@ -248,6 +256,8 @@ def tidy(outputs, drop_pictures=False):
     of a data set that must not be passed on, in cells tagged `data-picture`, are
     dropped.
     """
+    from rpn_lib.figures.pictures import encode_picture  # which takes torch
+
     kept = []
     for output in outputs:
         last = kept[-1] if kept else None

@@ -20,6 +20,8 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
+import photographs
+
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSORS = {
     "native": {},
@@ -41,6 +43,17 @@ def commands(paths, jobs):
     if books:
         sanitize = ["--nbval", "--nbval-sanitize-with", "tests/nbval.cfg"]
         yield [*options, *sanitize, *books]
+
+
+def without_data_left_out(paths):
+    """The paths; in place of `notebooks` those that can be run here."""
+    if not any(Path(path).name == "notebooks" for path in paths):
+        return paths
+    found, left_out = photographs.runnable()
+    if left_out:
+        print(left_out, flush=True)
+    others = [path for path in paths if Path(path).name != "notebooks"]
+    return others + [os.path.relpath(path, ROOT) for path in found]
 
 
 def run(arguments, processor):
@@ -111,11 +124,12 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="how many side by side")
     parser.add_argument("paths", nargs="*", default=["tests", "rpn_lib", "notebooks"])
     options = parser.parse_args()
+    paths = without_data_left_out(options.paths)
     failed = False
     for processor in [options.processor] if options.processor else PROCESSORS:
         settings = " ".join(f"{k}={v}" for k, v in PROCESSORS[processor].items())
         print(f"=== {processor} {settings}".rstrip(), flush=True)
-        for arguments in commands(options.paths, options.jobs):
+        for arguments in commands(paths, options.jobs):
             status, found = run(arguments, processor)
             failed |= status != 0
             name = "notebooks" if "--nbval" in arguments else "tests"

@@ -16,16 +16,18 @@ import zipfile
 from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError
-
-from torch import Tensor
 
 from rpn_lib.data.images import read_image
 from rpn_lib.data.problems import leaves_folder
 from rpn_lib.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def example_photo() -> tuple[Tensor, dict[str, tuple[int, int, int, int]]]:
+
+def example_photo() -> tuple["Tensor", dict[str, tuple[int, int, int, int]]]:
     """The photograph of the book, Rear Admiral Grace Hopper, and seven true boxes.
 
     The picture is in the public domain and comes with matplotlib; the boxes were read
@@ -91,17 +93,10 @@ def bccd(
         DataError: no network, or an archive with other content. What an interrupted or
             refused download leaves is removed.
     """
-    given = os.environ.get("RPN_DATA")
-    if given and (Path(given) / "BCCD" / "JPEGImages").is_dir():
-        return Path(given) / "BCCD"
-    folder = (Path(cache) if cache is not None else _user_cache()) / "BCCD"
-    if folder.is_dir():
-        if content_digest(folder) == digest:
-            return folder
-        raise DataError(
-            f"{folder} is not as it was downloaded: a file is missing, added or "
-            "changed. Remove the folder, and it will be downloaded anew."
-        )
+    there = find_bccd(cache, digest=digest)
+    if there is not None:
+        return there
+    folder = _kept(cache)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as temp:
@@ -130,6 +125,33 @@ def bccd(
     return folder
 
 
+def find_bccd(cache: str | Path | None = None, *, digest: str = DIGEST) -> Path | None:
+    """The folder of BCCD on this machine, as `bccd` finds it; nothing is downloaded.
+
+    Args:
+        cache: where downloads are kept; the user's own cache folder if not given.
+        digest: of its content, see `content_digest`.
+
+    Returns:
+        the folder; `None` where the data set is not here.
+
+    Raises:
+        DataError: a download that was changed later.
+    """
+    given = os.environ.get("RPN_DATA")
+    if given and (Path(given) / "BCCD" / "JPEGImages").is_dir():
+        return Path(given) / "BCCD"
+    folder = _kept(cache)
+    if not folder.is_dir():
+        return None
+    if content_digest(folder) != digest:
+        raise DataError(
+            f"{folder} is not as it was downloaded: a file is missing, added or "
+            "changed. Remove the folder, and it will be downloaded anew."
+        )
+    return folder
+
+
 def content_digest(folder: str | Path) -> str:
     """SHA-256 over the lines that `sha256sum` prints for a data set's files, sorted.
 
@@ -148,6 +170,10 @@ def content_digest(folder: str | Path) -> str:
                 lines.append((name, hashlib.sha256(path.read_bytes()).hexdigest()))
     text = "".join(f"{digest}  {name}\n" for name, digest in sorted(lines))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _kept(cache: str | Path | None) -> Path:
+    return (Path(cache) if cache is not None else _user_cache()) / "BCCD"
 
 
 def _user_cache() -> Path:
