@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         log.info("What is finished is kept: the same command goes on.")
         raise
     table = options.out / "experiments.json"
-    write_table(table, finished(folder, setting))
+    write_table(table, setting, finished(folder, setting))
     log.info(f"wrote {table}")
     return 0
 

@@ -210,7 +210,7 @@ def without_parts(
     """Boxes for an image: the network's proposals, and what is left without a part.
 
     - `"proposals"`: all parts at work.
-    - `"no NMS"`: every decoded box, the best first.
+    - `"no NMS"`: every decoded box that reaches into the image, the best first.
     - `"no regression"`: the anchors themselves in place of the decoded boxes.
     - `"no objectness"`: the decoded boxes in random order, no NMS (as in the paper).
     - `"random anchors"`: a sliding window that looks at nothing, in random order.
@@ -439,18 +439,20 @@ def save_run(folder: Path, run: Run, content: Mapping[str, Any]) -> None:
     write_atomically(folder / f"{run.name}.json", json.dumps(content).encode())
 
 
-def write_table(path: Path, done: Mapping[Run, Mapping[str, Any]]) -> None:
+def write_table(
+    path: Path, setting: Setting, done: Mapping[Run, Mapping[str, Any]]
+) -> None:
     """Write the table of all runs, one run a line.
 
     Args:
         path: the file.
+        setting: of the runs.
         done: what `finished` returns, at least one run.
     """
     contents = list(done.values())
-    first = contents[0]
     head = {
-        "settings": first["settings"],
-        "versions": first["versions"],
+        "settings": setting.values(),
+        "versions": contents[0]["versions"],
         "date": max(content["date"] for content in contents),
         "seconds": round(sum(content["seconds"] for content in contents)),
     }
