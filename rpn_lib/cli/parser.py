@@ -104,7 +104,7 @@ trainings for each seed, of about 10 seconds each on synthetic scenes, and one p
 for each core. A run that is finished is kept: after Ctrl-C, the same command goes on.
 
   rpn experiments
-  rpn experiments --data my_images --seeds 3 --out runs/mine
+  rpn experiments --data my_images --seeds 5 --out runs/mine
 
 --out gets a file for each run, and experiments.json, the table.""",
 }
@@ -311,7 +311,7 @@ def _experiments_options(parser: argparse.ArgumentParser) -> None:
         "synthetic scenes)",
     )
     _out_option(parser, "runs/experiments", "folder for runs and table")
-    add("--seeds", type=int, metavar="N", help="trainings of each kind (default: 5)")
+    add("--seeds", type=int, metavar="N", help="trainings of each kind (default: 3)")
     add(
         "--epochs",
         type=int,
