@@ -29,7 +29,7 @@ from rpn_lib.training.checkpoint import load_checkpoint, read_state
 from rpn_lib.training.measure import propose_in
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("train", "evaluate", "propose", "anchors", "check")
+COMMANDS = ("train", "evaluate", "propose", "anchors", "check", "experiments")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from repository import ROOT, version
 
-DATA = {"py.typed", "scenes.pt", "explorer.js"}  # what a wheel holds besides modules
+# What a wheel holds besides modules.
+DATA = {"py.typed", "scenes.pt", "experiments.json", "explorer.js"}
 
 OF_TRAIN = ("rpn_lib.cli", "rpn_lib.training")  # the modules of rpn_lib[train]
 

@@ -1,4 +1,4 @@
-"""The command line: `rpn train | evaluate | propose | export | anchors | check`.
+"""The command line: `rpn train`, `rpn check` and the rest; `rpn --help` lists them.
 
 Also `python -m rpn_lib`. A mistake of the user's ends in one line and exit code 2;
 `rpn check` ends with 1 where it finds something, an interrupted run with 130.
