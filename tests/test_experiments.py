@@ -24,17 +24,19 @@ from rpn_lib.training.experiments import (
     Run,
     Setting,
     do_run,
-    finished,
-    pick,
-    read_table,
     recalls,
-    save_run,
     scenes,
     train_run,
     without_parts,
-    write_table,
 )
 from rpn_lib.training.measure import propose
+from rpn_lib.training.runs import (
+    finished,
+    pick,
+    read_table,
+    save_run,
+    write_table,
+)
 from rpn_lib.transforms import decode
 
 TINY = Setting(

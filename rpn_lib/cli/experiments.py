@@ -26,12 +26,14 @@ from rpn_lib.training.experiments import (
     Sets,
     Setting,
     do_run,
-    finished,
-    save_run,
     scenes,
-    write_table,
 )
 from rpn_lib.training.progress import Bar, bar
+from rpn_lib.training.runs import (
+    finished,
+    save_run,
+    write_table,
+)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,8 +5,7 @@ the network is good for: the paper answers with mean average precision (mAP) of 
 detector (Tables 2, 8 and 9, Figure 4; Table 10 of the version in TPAMI). Here the
 answer is the recall of the proposals. `rpn experiments` is the command around it.
 
-A run is one training; a table is all runs of a setting. Each finished run is a file, so
-that what is finished is never done again.
+A run is one training; a table is all runs of a setting (`rpn_lib.training.runs`).
 
 Dimension letters: K boxes.
 """
@@ -14,12 +13,10 @@ Dimension letters: K boxes.
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -31,15 +28,15 @@ from rpn_lib import __version__
 from rpn_lib.data.batches import InMemory, collate
 from rpn_lib.data.records import Sample
 from rpn_lib.data.scenes import ShapesDataset
-from rpn_lib.errors import SettingError, TrainingError
+from rpn_lib.errors import SettingError
 from rpn_lib.evaluation import evaluate
 from rpn_lib.loss import RPNLoss
 from rpn_lib.models import build_rpn
 from rpn_lib.nms import ProposalSelector
-from rpn_lib.rpn import RegionProposalNetwork, evaluating
-from rpn_lib.training.checkpoint import write_atomically
+from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training.config import TrainConfig
 from rpn_lib.training.loop import train
+from rpn_lib.training.measure import evaluating
 
 # The paper divides the box loss by N_reg, about 2,400 places, and we by the 256 anchors
 # sampled, as torchvision does. So its lambda of 10 is a weight of 1 here.
@@ -53,9 +50,6 @@ PARTS = (
     *("proposals", "no NMS", "no regression", "no objectness"),
     *("random anchors", "spread anchors"),
 )
-
-# Of a setting, what says which runs there are, and not how they are done.
-WHICH = ("seeds", "lambdas")
 
 
 @dataclass(frozen=True)
@@ -328,138 +322,3 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "processor": torch.backends.cpu.get_cpu_capability(),
     }
-
-
-def finished(folder: Path, setting: Setting) -> dict[Run, dict[str, Any]]:
-    """The runs of a table that are there already.
-
-    Args:
-        folder: holds a file for each.
-        setting: what they must have been made with.
-
-    Raises:
-        TrainingError: a file that cannot be read, or one of another setting or version.
-    """
-    expected = {"settings": setting.values(), "versions": versions()}
-    done = {}
-    for run in setting.runs():
-        path = folder / f"{run.name}.json"
-        if not path.is_file():
-            continue
-        content = _read(path)
-        for what, value in expected.items():
-            theirs = content[what]
-            different = [
-                key for key in value.keys() - WHICH if theirs.get(key) != value[key]
-            ]
-            if different:
-                key = different[0]
-                raise TrainingError(
-                    f"{path} was made with {key}={theirs.get(key)}, not {value[key]}. "
-                    "Choose another folder with --out, or remove this one."
-                )
-        done[run] = content
-    return done
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        Run(**content["run"]), content["seconds"], content["recall"]["proposals"]
-        content["settings"].keys(), content["versions"].keys(), content["date"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrainingError(
-            f"{path} is no result of a run ({error!r}). Remove it, and it is made anew."
-        ) from error
-    return content
-
-
-def read_table(path: Path | None = None) -> dict[str, Any]:
-    """A table of runs.
-
-    Args:
-        path: what `rpn experiments` wrote; the table that comes with the library, on
-            synthetic scenes, if not given.
-
-    Returns:
-        `settings` (see `Setting`), `versions`, `date`, `seconds` of all runs, and
-        `runs`: of each `run` (see `Run`), `seconds` and `recall`.
-
-    >>> read_table()["runs"][0]["run"]
-    {'anchors': '3x3', 'lambda_': 10, 'seed': 0}
-    """
-    if path is not None:
-        table: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return table
-    own = files("rpn_lib") / "experiments.json"
-    table = json.loads(own.read_text("utf-8"))
-    return table
-
-
-def pick(
-    table: Mapping[str, Any],
-    anchors: str = "3x3",
-    lambda_: float = PAPER_LAMBDA,
-    part: str = "proposals",
-) -> Tensor:
-    """Recall of all seeds, from a table.
-
-    Args:
-        table: of `read_table`.
-        anchors, lambda_: see `Run`.
-        part: see `without_parts`.
-
-    Returns:
-        `(seeds, budgets, 10)`: recall at IoU 0.5, 0.55, ... 0.95. The mean over the
-        last dimension is AR.
-
-    Raises:
-        SettingError: nothing of the kind is in the table.
-
-    >>> recall = pick(read_table(), "1x1")
-    >>> recall.shape[1] == len(read_table()["settings"]["budgets"])
-    True
-    """
-    found = [
-        [*one["recall"][part].values()]
-        for one in table["runs"]
-        if (one["run"]["anchors"], one["run"]["lambda_"]) == (anchors, lambda_)
-        and part in one["recall"]
-    ]
-    if not found:
-        raise SettingError(
-            f"The table has no run with anchors {anchors!r}, lambda {lambda_:g} and "
-            f"{part!r}."
-        )
-    return torch.tensor(found)
-
-
-def save_run(folder: Path, run: Run, content: Mapping[str, Any]) -> None:
-    """Write the file of a finished run, in one step."""
-    write_atomically(folder / f"{run.name}.json", json.dumps(content).encode())
-
-
-def write_table(
-    path: Path, setting: Setting, done: Mapping[Run, Mapping[str, Any]]
-) -> None:
-    """Write the table of all runs, one run a line.
-
-    Args:
-        path: the file.
-        setting: of the runs.
-        done: what `finished` returns, at least one run.
-    """
-    contents = list(done.values())
-    head = {
-        "settings": setting.values(),
-        "versions": contents[0]["versions"],
-        "date": max(content["date"] for content in contents),
-        "seconds": round(sum(content["seconds"] for content in contents)),
-    }
-    parts = [f'"{name}": {json.dumps(value)}' for name, value in head.items()]
-    lines = [
-        json.dumps({name: one[name] for name in ("run", "seconds", "recall")})
-        for one in contents
-    ]
-    text = "{" + ",\n".join([*parts, '"runs": [\n' + ",\n".join(lines) + "]}\n"])
-    write_atomically(path, text.encode())

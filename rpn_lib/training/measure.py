@@ -158,7 +158,7 @@ def _look(
     )
     device = next(rpn.parameters()).device
     rows: list[_Row] = []
-    with _evaluating(rpn):
+    with evaluating(rpn):
         for images, targets in loader:
             indices = mine[len(rows) : len(rows) + len(images)]
             boxes = [target["boxes"].as_subclass(Tensor) for target in targets]
@@ -194,8 +194,17 @@ def _number(row: _Row) -> int:
 
 
 @contextmanager
-def _evaluating(rpn: RegionProposalNetwork) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards the mode is as it was."""
+def evaluating(rpn: RegionProposalNetwork) -> Iterator[None]:
+    """A network in evaluation mode for a while, and back as it was.
+
+    >>> from rpn_lib.models import small_rpn
+    >>> rpn = small_rpn().train()
+    >>> with evaluating(rpn):
+    ...     print(rpn.training)
+    False
+    >>> rpn.training
+    True
+    """
     was_training = rpn.training
     rpn.eval()
     try:
