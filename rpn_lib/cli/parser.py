@@ -176,7 +176,7 @@ def _experiments_options(parser: argparse.ArgumentParser) -> None:
         "synthetic scenes)",
     )
     out_option(parser, "runs/experiments", "folder for runs and table")
-    add("--seeds", type=int, metavar="N", help="trainings of each kind (default: 3)")
+    add("--seeds", type=int, metavar="N", help="trainings of each kind (default: 5)")
     add(
         "--epochs",
         type=int,

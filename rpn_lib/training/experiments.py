@@ -85,7 +85,7 @@ class Setting:
     anchor_sizes: tuple[float, float, float] = (20, 40, 80)
     aspect_ratios: tuple[float, float, float] = (1, 2, 0.5)
     lambdas: tuple[float, ...] = (0.1, 1, 10, 100)
-    seeds: int = 3
+    seeds: int = 5
     epochs: int = 10
     batch_size: int = 4
     budgets: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500)
