@@ -173,7 +173,9 @@ def plot(rows, path):
     right.set(xlabel="boxes", title="NMS, the best 1,000")
     left.plot([], [], "k-", label="rpn_lib")
     left.plot([], [], "k--", label="torchvision")
-    for ax in (left, right):
+    for ax, numbers in ((left, BOXES), (right, counts)):
+        ax.set_xticks(numbers, [f"{number:,}" for number in numbers])
+        ax.minorticks_off()
         ax.legend(fontsize=8)
         ax.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
@@ -190,11 +192,11 @@ def write_page(rows, whole, network, path=PAGE):
     path.write_text(
         f"""# How fast it is
 
-`rpn_lib` and torchvision {torchvision.__version__}, side by side: the two run in turn
-in one process on the same tensors, and their results are compared before anything is
+`rpn_lib` and torchvision {public(torchvision)}, side by side: the two run in turn in
+one process on the same tensors, and their results are compared before anything is
 timed. A ratio below 1 means that `rpn_lib` is faster.
 
-Measured on {datetime.date.today().isoformat()}, torch {torch.__version__},
+Measured on {datetime.date.today().isoformat()}, torch {public(torch)},
 {torch.get_num_threads()} thread{"s" * (torch.get_num_threads() > 1)}, {processor()}.
 `make bench` repeats it.
 
@@ -219,6 +221,11 @@ One picture of 240 x 320 pixels takes the trained network of the book {whole:.1f
         "utf-8",
     )
     print(f"wrote {path}")
+
+
+def public(package):
+    """The version of a package, without what says which build it is."""
+    return package.__version__.partition("+")[0]
 
 
 def processor():

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from folders import environment, write_folder
+from folders import annotate, environment, write_folder
 from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.cli import main
@@ -427,3 +427,13 @@ def test_the_result_of_a_run_says_nothing_of_the_machine(one_process):
         assert set(content["versions"]) == {
             *("rpn_lib", "torch", "torchvision", "python", "processor")
         }
+
+
+def test_a_bad_box_is_left_out_where_that_is_asked_for(tmp_path):
+    """The error names the option; so the command has it."""
+    folder = write_folder(tmp_path / "scenes")
+    annotate(folder, "scene_0", [("cell", 21, 21, 20, 40)], 96, 64)
+    out = tmp_path / "out"
+    assert main(words(folder, out)) == 2
+    assert main(words(folder, out, "--on-bad-box", "drop", "--processes", "1")) == 0
+    assert len(recall_of(out)) == 7

@@ -200,7 +200,7 @@ def _soft(notebook):
         for number, cell in enumerate(cells, start=1)
         if any(isinstance(n, ast.Import | ast.ImportFrom) for n in _body(cell))
     ]
-    if importing not in ([1], [1, 2]):  # the first looks for rpn_lib, no more
+    if importing not in ([], [1], [1, 2]):  # the first looks for rpn_lib, no more
         yield "imports", f"imports in cells {importing}; do it all in the second"
     for number, cell in enumerate(cells, start=1):
         long = code_lines(cell.source) > MAX_JUDGE

@@ -195,7 +195,7 @@ def mentioned_in_texts(tree):
                 r"from (rpn_lib[\w.]*) import ([\w, ]+)", node.value
             ):
                 names |= {f"{source}.{name.strip()}" for name in imported.split(",")}
-            if re.match(r"\s*(\S*python\S*\s+-m\s+rpn_lib|rpn)\b", node.value):
+            if re.match(r"\s*(\S*python\S*\s+-m\s+rpn_lib|rpn)(\s|$)", node.value):
                 names.add("rpn_lib.cli")  # !rpn train ..., ["rpn", "train", ...]
     return names
 

@@ -28,6 +28,7 @@ from rpn_lib.training.experiments import (
     do_run,
     scenes,
 )
+from rpn_lib.training.options import from_values
 from rpn_lib.training.progress import Bar, bar
 from rpn_lib.training.runs import (
     finished,
@@ -89,7 +90,8 @@ def _setting(options: argparse.Namespace) -> tuple[Setting, Sets | None]:
     }
     if options.data is None:
         return Setting(**given), None
-    images = open_images(DataConfig(data=str(options.data), side=options.side))
+    data = from_values(DataConfig, {**vars(options), "data": str(options.data)})
+    images = open_images(data)
     boxes = torch.cat([torch.zeros(0, 4), *images.objects.boxes])
     sizes = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
     middle = max(4, round(float(sizes.median())))

@@ -185,3 +185,4 @@ def _experiments_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--side", type=int, help="shorter side of photographs (default: chosen)")
     add("--processes", type=int, metavar="N", help="(default: one for each core)")
+    add_settings(parser, DataConfig, ("on_bad_box", *READING))

@@ -398,7 +398,7 @@
       this.svg = add(this.stage, 'svg', { role: 'img', 'aria-label': 'The picture, with boxes', tabindex: 0 });
       this.startButton = button(this.stage, 'Run the network', () => this.run());
       this.startButton.className = 'start';
-      if (this.getAttribute('network')) this.startButton.textContent = 'Run the network (1.2 MB)';
+      if (this.getAttribute('network')) this.startButton.textContent = 'Run the network (1.7 MB)';
       this.legend = add(this.stage, 'div', { class: 'legend' });
       const wait = add(this.stage, 'div', { class: 'wait' });
       this.progress = add(wait, 'progress', { max: 1, value: 0, hidden: '', 'aria-label': 'The network is computing' });
