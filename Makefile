@@ -98,11 +98,12 @@ status: setup ## write the status page of the book from what the last make test 
 portable: setup ## run tests and notebooks as on other processors, and say what differs
 	$(PY) tools/portable.py --jobs $(JOBS) $(PORTABLE)
 
-lint: setup ## check format, style and types
+lint: setup ## check format, style, types, workflows and the layout of the library
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/pytest -q tests/test_layout.py
 
 format: setup ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
