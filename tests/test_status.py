@@ -11,9 +11,9 @@ TESTS = """<testsuites><testsuite name="pytest" errors="1" failures="2" skipped=
 tests="20" time="125" timestamp="2026-01-02T03:04:05.6"/></testsuites>"""
 CELLS = """<testsuites><testsuite errors="0" failures="1" skipped="0" tests="3" time="9"
 timestamp="2026-01-02T03:04:05.6">
-<testcase classname="notebooks.01_boxes" name="Cell 0" time="1.5"/>
-<testcase classname="notebooks.01_boxes" name="Cell 1" time="2.25"/>
-<testcase classname="notebooks.02_anchors" name="Cell 0" time="4"/>
+<testcase classname="notebooks.01_boxes.ipynb" name="Cell 0" time="1.5"/>
+<testcase classname="notebooks.01_boxes.ipynb" name="Cell 1" time="2.25"/>
+<testcase classname="notebooks.02_anchors.ipynb" name="Cell 0" time="4"/>
 </testsuite></testsuites>"""
 
 
