@@ -141,15 +141,11 @@ test-library: setup ## the tests of the library alone: no book, no notebooks, no
 	  --ignore tests/test_notebooks.py --ignore tests/test_repository.py
 
 newest: ## make test with the newest version of every package, in .venv-newest
-	@$(find_python); rm -rf .venv-newest; "$$python" -m venv .venv-newest
-	@.venv-newest/bin/python -m $(PIP) -q --upgrade -e '.[test]' || { \
-	  echo "Packages could not be installed (see above): check the network, then run make newest again." >&2; exit 1; }
+	@$(call fresh_venv,--upgrade)
 	$(MAKE) test VENV=.venv-newest
 
 oldest: ## the tests of the library with the oldest torch that is supported, in .venv-oldest
-	@$(find_python); rm -rf .venv-oldest; "$$python" -m venv .venv-oldest
-	@.venv-oldest/bin/python -m $(PIP) -q -e '.[test]' 'torch==2.4.*' 'torchvision==0.19.*' 'numpy<2' || { \
-	  echo "Packages could not be installed (see above): check the network, then run make oldest again." >&2; exit 1; }
+	@$(call fresh_venv,'torch==2.4.*' 'torchvision==0.19.*' 'numpy<2')
 	$(MAKE) test-library VENV=.venv-oldest
 
 colab: setup ## every notebook as Colab runs it, with the oldest, the pinned and the newest torch (GBs): COLAB=newest
@@ -266,6 +262,11 @@ endef
 with_tools = $(find_python); mkdir -p _build; "$$python" -m venv _build/tools && \
   _build/tools/bin/python -m $(PIP) -q $(1) || { \
     echo "$(1) could not be installed (see above): check the network, then try again." >&2; exit 1; }
+
+# The environment of a task with other versions, .venv-TASK: $(call fresh_venv,OPTIONS AND PACKAGES)
+fresh_venv = $(find_python); rm -rf .venv-$@; "$$python" -m venv .venv-$@ && \
+  .venv-$@/bin/python -m $(PIP) -q -e '.[test]' $(1) || { \
+    echo "Packages could not be installed (see above): check the network, then run make $@ again." >&2; exit 1; }
 
 # An environment of the user's own is only looked at: does it import what is needed, and this folder's rpn_lib?
 check-venv:
