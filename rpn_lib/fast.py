@@ -1,9 +1,9 @@
 """The same answers quicker: twins of the plain functions, equal to the last bit.
 
 `match_anchors` of `rpn_lib.matching` fills the whole matrix of IoUs, which is how it
-is explained, and takes gigabytes for a large image. Here only what overlaps is looked
-at: of anchors on grids the tiles that each true box reaches (`rpn_lib.tiles`), of
-others a block at a time.
+is explained, and takes gigabytes for a large image. Here only a small one is filled.
+Of a large one only what overlaps is looked at: of anchors on grids the tiles that each
+true box reaches (`rpn_lib.tiles`), of others a block at a time.
 
 `nms` compares a block of boxes with all that have been kept so far, and stops when
 enough are.
@@ -26,15 +26,11 @@ from rpn_lib.matching import (
     label_anchors,
     with_classes,
 )
-from rpn_lib.tiles import check_grids, on_grids, positive
+from rpn_lib.tiles import all_pairs, check_grids, on_grids, positive
 
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.
 BLOCK_PAIRS = 2**18
-
-# Of so few anchors, all are compared with each box: that is quicker than to find out
-# which could be left out.
-FEW_ANCHORS = 2**14
 
 # Boxes that NMS judges in one go.
 NMS_BLOCK = 256
@@ -90,11 +86,10 @@ def match_anchors(
     on_cpu = anchors.device.type == "cpu"
     if grids is not None:
         check_grids(grids, len(anchors))
-    tiled = grids is not None and on_cpu and len(gt_boxes) > 0
-    few = len(anchors) <= FEW_ANCHORS or not tiled
-    if few and len(anchors) * len(gt_boxes) <= BLOCK_PAIRS:
-        found = _at_once(anchors, gt_boxes, valid, min_best_iou)
-    elif grids is not None and tiled:
+        grids = grids if on_cpu else None
+    if len(anchors) * len(gt_boxes) <= BLOCK_PAIRS:
+        found = _at_once(anchors, gt_boxes, valid, min_best_iou, grids)
+    elif grids is not None:
         found = on_grids(anchors, gt_boxes, valid, min_best_iou, grids)
     else:
         found = _in_blocks(anchors, gt_boxes, valid, min_best_iou, skip=on_cpu)
@@ -107,18 +102,27 @@ def match_anchors(
 
 
 def _at_once(
-    anchors: Tensor, gt_boxes: Tensor, valid: Tensor | None, least: float
+    anchors: Tensor,
+    gt_boxes: Tensor,
+    valid: Tensor | None,
+    least: float,
+    grids: Sequence[tuple[int, int, int]] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `_in_blocks` gives, from the matrix of all pairs, for few of them."""
     if not len(anchors) or not len(gt_boxes):
         return _no_pairs(anchors, gt_boxes)
-    pairs = _iou_rows(gt_boxes, anchors, valid, slice(None))  # (G, N)
-    iou, gt_index = pairs.max(dim=0)
+    if grids is None:
+        pairs = _iou_rows(gt_boxes, anchors, valid, slice(None))  # (G, N)
+    else:
+        pairs = all_pairs(anchors, gt_boxes, grids)
+        pairs = pairs if valid is None else pairs.mul_(valid)
+    iou, gt_index = pairs.max(dim=0)  # of equal ones, and of zeros, the first
     gt_best_iou = pairs.amax(dim=1)
     counts = (gt_best_iou > 0) & (gt_best_iou >= least)
-    # One that does not count is reached by none: nothing equals infinity.
-    reached = pairs == gt_best_iou.masked_fill(~counts, torch.inf)[:, None]
-    return iou, torch.where(iou > 0, gt_index, 0), gt_best_iou, reached.any(dim=0)
+    # What a best IoU has more than an anchor's is 0 where they are equal. One that does
+    # not count is reached by none. (Floats: `any` of a column of bools is slow.)
+    missing = gt_best_iou.masked_fill(~counts, torch.inf)[:, None] - pairs
+    return iou, gt_index, gt_best_iou, missing.amin(dim=0) == 0
 
 
 def _no_pairs(

@@ -8,6 +8,7 @@ Dimension letters: N anchors; G true boxes; S strips, rows or columns of tiles; 
 P pairs of a tile and a box that reaches it; 8 cells of a strip.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -200,6 +201,46 @@ def check_grids(grids: Sequence[tuple[int, int, int]], num_anchors: int) -> None
     """
     if sum(rows * columns * shapes for rows, columns, shapes in grids) != num_anchors:
         raise BoxError(f"grids={grids} do not describe {num_anchors} anchors.")
+
+
+def all_pairs(
+    anchors: Tensor, gt_boxes: Tensor, grids: Sequence[tuple[int, int, int]]
+) -> Tensor:
+    """IoU of every true box with every anchor on grids, for few of them.
+
+    The arithmetic of `rpn_lib.boxes.box_iou`, but sides are compared once for each row
+    and column: only their products are made for every pair.
+
+    Args:
+        anchors: `(N, 4)`, xyxy, pixels.
+        gt_boxes: `(G, 4)`, xyxy, pixels.
+        grids: for each level its numbers of rows, columns and shapes.
+
+    Returns:
+        `(G, N)`.
+
+    >>> anchors = torch.tensor([[0.0, 0, 8, 8], [8, 0, 16, 8]])  # 1 row, 2 columns
+    >>> all_pairs(anchors, torch.tensor([[0.0, 0, 8, 4]]), [(1, 2, 1)])
+    tensor([[0.5000, 0.0000]])
+    """
+    dtype = torch.promote_types(anchors.dtype, gt_boxes.dtype)
+    shared = torch.empty(len(gt_boxes), len(anchors), dtype=dtype)
+    area = torch.empty(len(anchors), dtype=anchors.dtype)
+    gx1, gy1, gx2, gy2 = gt_boxes.T[:, :, None, None]  # (G, 1, 1) each
+    start = 0
+    for size in grids:
+        level = slice(start, start + math.prod(size))
+        boxes = anchors[level].view(*size, 4)
+        x1, _, x2, _ = boxes[0].unbind(-1)  # (columns, shapes) each
+        _, y1, _, y2 = boxes[:, 0].unbind(-1)  # (rows, shapes) each
+        width = torch.minimum(x2, gx2).sub_(torch.maximum(x1, gx1)).clamp_(min=0)
+        height = torch.minimum(y2, gy2).sub_(torch.maximum(y1, gy1)).clamp_(min=0)
+        place = shared[:, level].view(-1, *size)
+        torch.mul(width[:, None], height[:, :, None], out=place)
+        torch.mul(x2 - x1, (y2 - y1)[:, None], out=area[level].view(size))
+        start = level.stop
+    union = (area + box_area(gt_boxes)[:, None]).sub_(shared)
+    return shared.div_(positive(union))
 
 
 def positive(union: Tensor) -> Tensor:

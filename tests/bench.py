@@ -182,7 +182,7 @@ def networks(generator, channels=256, levels=5):
     ours = RegionProposalNetwork(
         nn.Identity(),
         our_generator(generator, levels),
-        head=RPNHead(channels, 3, channels),
+        head=RPNHead(channels, generator.num_anchors_per_location()[0], channels),
         loss=RPNLoss(beta=1 / 9, normalizer="sampled"),
         select=ProposalSelector(1000, 1000),
     )
@@ -357,7 +357,8 @@ class TorchvisionRPN(nn.Module):
         boxes, losses = self.rpn(
             image_list.ImageList(batch, sizes), {"0": self.backbone(batch)}, targets
         )
-        proposals = [Proposals(box, None) for box in boxes]
+        # Theirs come best first, without their scores.
+        proposals = [Proposals(box, torch.linspace(1, 0, len(box))) for box in boxes]
         if not self.training:
             return RPNOutput(proposals, None)
         names = {"loss_objectness": "objectness", "loss_rpn_box_reg": "box"}

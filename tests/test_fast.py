@@ -68,11 +68,13 @@ def random_case(seed):
     return anchors, generate.grids(sizes), gt_boxes, settings
 
 
-# Which of the three ways is taken depends on these numbers.
+# The ways that matching has, what takes them, and the function that shows it: how many
+# pairs are few, and whether the anchors are known to be grids.
 WAYS = {
-    "all pairs at once": {},
-    "tiles of grids": {"FEW_ANCHORS": 0},
-    "blocks": {"FEW_ANCHORS": 0, "BLOCK_PAIRS": 500},
+    "all pairs of grids": (2**18, True, "all_pairs"),
+    "all pairs": (2**18, False, "_at_once"),
+    "tiles of grids": (0, True, "on_grids"),
+    "blocks": (500, False, "_in_blocks"),
 }
 
 
@@ -81,28 +83,27 @@ WAYS = {
 def test_matching_equals_the_plain_one_on_thousands_of_random_grids(
     hundred, way, monkeypatch
 ):
-    for name, value in WAYS[way].items():
-        monkeypatch.setattr(fast, name, value)
+    few, on_grids, _ = WAYS[way]
+    monkeypatch.setattr(fast, "BLOCK_PAIRS", few)
     for seed in range(100 * hundred, 100 * hundred + 100):
         anchors, grids, gt_boxes, settings = random_case(seed)
         plain = matching.match_anchors(anchors, gt_boxes, **settings)
-        chosen = None if way == "blocks" else grids
-        found = fast.match_anchors(anchors, gt_boxes, grids=chosen, **settings)
+        grids = grids if on_grids else None
+        found = fast.match_anchors(anchors, gt_boxes, grids=grids, **settings)
         assert_same(found, plain, seed)
 
 
 def test_each_way_is_taken(monkeypatch):
     """For some case of the test above, and none but the one meant."""
-    for way, function in zip(WAYS, ("_at_once", "on_grids", "_in_blocks")):
+    for way, (few, on_grids, function) in WAYS.items():
         with monkeypatch.context() as patch:
-            for name, value in WAYS[way].items():
-                patch.setattr(fast, name, value)
+            patch.setattr(fast, "BLOCK_PAIRS", few)
             spy = Mock(wraps=getattr(fast, function))
             patch.setattr(fast, function, spy)
             for seed in range(20):
                 anchors, grids, gt_boxes, settings = random_case(seed)
-                chosen = None if way == "blocks" else grids
-                fast.match_anchors(anchors, gt_boxes, grids=chosen, **settings)
+                grids = grids if on_grids else None
+                fast.match_anchors(anchors, gt_boxes, grids=grids, **settings)
             assert spy.call_count > 10, way
 
 

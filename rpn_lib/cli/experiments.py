@@ -10,7 +10,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -126,9 +127,23 @@ def _work(
         after_run()
 
 
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Start processes that a Ctrl-C leaves alone: the first process ends them.
+
+    A terminal sends it to all of them, and one that is still importing torch would
+    answer with a traceback. What is ignored when a process starts, it ignores too.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _process(options: argparse.Namespace, runs: list[Run], folder: Path) -> None:
     """What one of several processes does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Windows it is not passed on
     torch.set_num_threads(1)
     try:
         setting, opened = _setting(options)
@@ -156,8 +171,9 @@ def _share(
     ]
     known = 0
     try:
-        for worker in workers:
-            worker.start()
+        with _interrupts_ignored():
+            for worker in workers:
+                worker.start()
         while any(worker.is_alive() for worker in workers):
             living = [one.sentinel for one in workers if one.is_alive()]
             connection.wait(living, timeout=1)

@@ -34,8 +34,11 @@ def parallel(rpn: RegionProposalNetwork) -> Iterator[nn.Module]:
     """
     # Channels last is the order that convolutions on a processor like best.
     rpn.train().to(memory_format=torch.channels_last)
+    if world_size() == 1:
+        yield rpn
+        return
     try:
-        yield rpn if world_size() == 1 else _wrapped(rpn)
+        yield _wrapped(rpn)
     finally:
         _unshare(rpn)
 
