@@ -26,6 +26,8 @@ class Examples(NamedTuple):
         image: `(M,)`, the image of each.
         number: `(M,)`, its number among the anchors of all levels.
         labels: `(M,)`: above 0 object, 0 background.
+        objects: `(P,)`, which of the M are objects. (To look for them among the labels
+            would make a GPU wait.)
         anchors: `(P, 4)`, of the objects.
         gt_boxes: `(P, 4)`, the true box of each.
     """
@@ -33,6 +35,7 @@ class Examples(NamedTuple):
     image: Tensor
     number: Tensor
     labels: Tensor
+    objects: Tensor
     anchors: Tensor
     gt_boxes: Tensor
 
@@ -74,7 +77,8 @@ def choose_examples(
     border, match, sample = rules
     everywhere = torch.cat([*anchors])  # (N, 4), of all levels
     unpadded = None if valid is None else torch.cat([*valid], 1)  # (B, N)
-    parts = []
+    parts: list[Examples] = []
+    count = 0
     for i, (boxes, size) in enumerate(zip(gt_boxes, image_sizes)):
         placed = border.place(everywhere, size)
         usable = border.learnt(everywhere, size)
@@ -99,8 +103,10 @@ def choose_examples(
                 torch.full_like(number, i),
                 number,
                 matches.labels[number],
+                count + torch.arange(len(objects), device=number.device),
                 placed[objects],
                 boxes[matches.gt_index[objects]],
             )
         )
+        count += len(number)
     return Examples(*(torch.cat(part) for part in zip(*parts)))

@@ -195,7 +195,7 @@ class ProposalSelector:
             box, score = candidates(
                 logit, delta, anchor, image_size, self.pre_nms_top_k, delta_weights
             )
-            keep = self.usable(box, score)
+            keep = self.usable(box, score).nonzero()[:, 0]
             boxes.append(box[keep])
             scores.append(score[keep])
         kept = nms_by_level(boxes, scores, self.iou_threshold, self.post_nms_top_k)

@@ -283,7 +283,7 @@ class RegionProposalNetwork(nn.Module):
     ) -> dict[str, Tensor]:
         """Losses of the scores (M, 2) and deltas (M, 4) of the examples."""
         # Only the objects are encoded: at most 128 of perhaps 268,000 anchors.
-        predicted, anchors = deltas[examples.labels > 0], examples.anchors
+        predicted, anchors = deltas[examples.objects], examples.anchors
         if self.loss.box == "giou":
             predicted = decode(predicted, anchors, self.delta_weights)
             targets = examples.gt_boxes

@@ -8,7 +8,6 @@ Dimension letters: N anchors; G true boxes; S strips, rows or columns of tiles; 
 P pairs of a tile and a box that reaches it; 8 cells of a strip.
 """
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -223,24 +222,43 @@ def all_pairs(
     >>> all_pairs(anchors, torch.tensor([[0.0, 0, 8, 4]]), [(1, 2, 1)])
     tensor([[0.5000, 0.0000]])
     """
-    dtype = torch.promote_types(anchors.dtype, gt_boxes.dtype)
-    shared = torch.empty(len(gt_boxes), len(anchors), dtype=dtype)
-    area = torch.empty(len(anchors), dtype=anchors.dtype)
-    gx1, gy1, gx2, gy2 = gt_boxes.T[:, :, None, None]  # (G, 1, 1) each
-    start = 0
-    for size in grids:
-        level = slice(start, start + math.prod(size))
-        boxes = anchors[level].view(*size, 4)
-        x1, _, x2, _ = boxes[0].unbind(-1)  # (columns, shapes) each
-        _, y1, _, y2 = boxes[:, 0].unbind(-1)  # (rows, shapes) each
-        width = torch.minimum(x2, gx2).sub_(torch.maximum(x1, gx1)).clamp_(min=0)
-        height = torch.minimum(y2, gy2).sub_(torch.maximum(y1, gy1)).clamp_(min=0)
-        place = shared[:, level].view(-1, *size)
-        torch.mul(width[:, None], height[:, :, None], out=place)
-        torch.mul(x2 - x1, (y2 - y1)[:, None], out=area[level].view(size))
-        start = level.stop
-    union = (area + box_area(gt_boxes)[:, None]).sub_(shared)
-    return shared.div_(positive(union))
+    columns, rows = _lines(tuple(grids))
+    across, down = anchors[columns], anchors[rows]
+    x1, y1, x2, y2 = gt_boxes.T[:, :, None]  # (G, 1) each
+    width = torch.minimum(across[:, 2], x2).sub_(torch.maximum(across[:, 0], x1))
+    height = torch.minimum(down[:, 3], y2).sub_(torch.maximum(down[:, 1], y1))
+    own = across[:, 2] - across[:, 0], down[:, 3] - down[:, 1]
+    area = _products(*own, grids)  # (N,)
+    shared = _products(width.clamp_(min=0), height.clamp_(min=0), grids)  # (G, N)
+    return shared.div_(positive((area + box_area(gt_boxes)[:, None]).sub_(shared)))
+
+
+@lru_cache(maxsize=16)
+def _lines(grids: tuple[tuple[int, int, int], ...]) -> tuple[Tensor, Tensor]:
+    """The first anchor of each column, and of each row, for each shape and level."""
+    columns, rows, start = [], [], 0
+    for h, w, a in grids:
+        first = start + torch.arange(w * a).view(w, a)
+        columns.append(first.flatten())
+        rows.append((first[0] + torch.arange(h)[:, None] * (w * a)).flatten())
+        start += h * w * a
+    return torch.cat(columns), torch.cat(rows)
+
+
+def _products(
+    widths: Tensor, heights: Tensor, grids: Sequence[tuple[int, int, int]]
+) -> Tensor:
+    """Width by height of each anchor `(..., N)`, of those of its column and row."""
+    lead, count = widths.shape[:-1], sum(h * w * a for h, w, a in grids)
+    result = widths.new_empty(*lead, count)
+    start = x = y = 0
+    for h, w, a in grids:
+        place = result[..., start : start + h * w * a].view(*lead, h, w, a)
+        width = widths[..., x : x + w * a].view(*lead, 1, w, a)
+        height = heights[..., y : y + h * a].view(*lead, h, 1, a)
+        torch.mul(width, height, out=place)
+        start, x, y = start + h * w * a, x + w * a, y + h * a
+    return result
 
 
 def positive(union: Tensor) -> Tensor:
