@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torchvision.models import detection, get_model, list_models
+from torchvision import models
 from torchvision.models.detection import (
     FasterRCNN,
     fasterrcnn_mobilenet_v3_large_fpn,
@@ -278,9 +278,9 @@ def test_the_page_lists_the_detectors_that_have_an_rpn():
     page = Path(__file__).resolve().parent.parent / "book" / "torchvision.md"
     listed = re.findall(r"\| `(\w+_fpn\w*)` \| (\d) \|", page.read_text())
     found = {}
-    for name in list_models(module=detection):
+    for name in models.list_models(module=models.detection):
         with torch.device("meta"):  # shapes, and no numbers
-            model = get_model(name, weights=None, weights_backbone=None)
+            model = models.get_model(name, weights=None, weights_backbone=None)
         if hasattr(model, "rpn"):
             strides = [32, 32, 64] if "mobilenet" in name else STRIDES[5]
             ours = from_torchvision(model.rpn.to_empty(device="cpu"), strides)
