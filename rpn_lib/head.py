@@ -35,8 +35,8 @@ class RPNHead(nn.Module):
         in_channels: C of the feature map.
         num_anchors: A, anchors at a cell.
         hidden_channels: width of the sliding window's output; 256 and 512 in the paper.
-        conv_depth: 3x3 convolutions of the window; 1 in the paper, 2 in the detectors
-            of torchvision whose name ends with `_v2`.
+        conv_depth: 3x3 convolutions of the window; 1 in the paper, 2 in torchvision's
+            `fasterrcnn_resnet50_fpn_v2` and `maskrcnn_resnet50_fpn_v2`.
 
     Raises:
         SettingError: a number below 1.

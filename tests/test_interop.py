@@ -2,13 +2,16 @@
 
 import io
 import math
+import re
 import warnings
 from collections import OrderedDict
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torchvision import models
 from torchvision.models.detection import (
     FasterRCNN,
     fasterrcnn_mobilenet_v3_large_fpn,
@@ -269,6 +272,21 @@ def test_the_head_of_the_v2_detectors():
     back, state = torchvision_head_state(ours.head), other.state_dict()
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], weight) for name, weight in state.items())
+
+
+def test_the_page_lists_the_detectors_that_have_an_rpn():
+    page = Path(__file__).resolve().parent.parent / "book" / "torchvision.md"
+    listed = re.findall(r"\| `(\w+_fpn\w*)` \| (\d) \|", page.read_text())
+    found = {}
+    for name in models.list_models(module=models.detection):
+        with torch.device("meta"):  # shapes, and no numbers
+            model = models.get_model(name, weights=None, weights_backbone=None)
+        if hasattr(model, "rpn"):
+            strides = [32, 32, 64] if "mobilenet" in name else STRIDES[5]
+            ours = from_torchvision(model.rpn.to_empty(device="cpu"), strides)
+            found[name] = str(ours.head.conv_depth)
+    assert dict(listed) == found
+    assert len(found) == 7
 
 
 def test_losses_through_a_deep_head_take_the_whole_map(monkeypatch):

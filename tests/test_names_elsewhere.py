@@ -1,4 +1,4 @@
-"""What the glossary says of torchvision's names is true of its sources."""
+"""The glossary is in order, and what it says of torchvision's names is true."""
 
 import re
 from pathlib import Path
@@ -26,3 +26,10 @@ def test_names_of_torchvision_are_in_its_sources():
     found = names(1) - {"_train"}
     assert len(found) > 20
     assert found <= words, found - words
+
+
+def test_terms_are_in_alphabetical_order():
+    terms = re.findall(r"^## (.+)$", GLOSSARY.read_text(), re.MULTILINE)
+    assert terms.pop() == "Names elsewhere"
+    assert len(terms) > 50
+    assert terms == sorted(terms, key=str.casefold)
