@@ -31,6 +31,7 @@ from rpn_lib.training.experiments import (
 )
 from rpn_lib.training.measure import propose
 from rpn_lib.training.runs import (
+    TABLES,
     finished,
     pick,
     read_table,
@@ -287,15 +288,22 @@ def test_what_is_not_in_a_table_is_refused(asked):
 # The table that comes with the library
 
 
+def setting_of(table):
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+    return Setting(**values)
+
+
 def test_the_table_was_made_with_the_settings_of_the_code():
-    table = read_table()
-    assert table["settings"] == Setting().values(), "run rpn experiments again"
-    assert [Run(**one["run"]) for one in table["runs"]] == Setting().runs()
+    made_with = setting_of(read_table()["settings"])
+    assert made_with == Setting(), "run rpn experiments again"
 
 
-def test_the_table_is_complete_and_possible():
-    table = read_table()
-    budgets = [str(k) for k in Setting().budgets]
+@pytest.mark.parametrize("name", TABLES)
+def test_the_table_is_complete_and_possible(name):
+    table = read_table(name)
+    setting = setting_of(table["settings"])
+    assert [Run(**one["run"]) for one in table["runs"]] == setting.runs()
+    budgets = [str(k) for k in setting.budgets]
     for one in table["runs"]:
         default = Run(**one["run"]).is_default
         assert list(one["recall"]) == list(PARTS if default else PARTS[:1])
@@ -307,6 +315,11 @@ def test_the_table_is_complete_and_possible():
             assert bool((values.diff(dim=0) >= 0).all())  # more proposals, more recall
             assert bool((values.diff(dim=1) <= 0).all())  # a higher IoU, less
     assert abs(table["seconds"] - sum(o["seconds"] for o in table["runs"])) <= 1
+
+
+def test_a_table_that_is_not_there():
+    with pytest.raises(SettingError, match=r"has the tables \['scenes', 'BCCD'\]"):
+        read_table("COCO")
 
 
 # The command

@@ -20,7 +20,8 @@ from pathlib import Path
 from repository import ROOT, version
 
 # What a wheel holds besides modules.
-DATA = {"py.typed", "scenes.pt", "experiments.json", "explorer.js"}
+DATA = {"py.typed", "scenes.pt", "explorer.js"}
+DATA |= {"experiments_scenes.json", "experiments_bccd.json"}
 
 OF_TRAIN = ("rpn_lib.cli", "rpn_lib.training")  # the modules of rpn_lib[train]
 

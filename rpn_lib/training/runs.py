@@ -20,6 +20,9 @@ from rpn_lib.training.experiments import PAPER_LAMBDA, Run, Setting, versions
 # Of a setting, what says which runs there are, and not how they are done.
 WHICH = ("seeds", "lambdas")
 
+# What comes with the library.
+TABLES = {"scenes": "experiments_scenes.json", "BCCD": "experiments_bccd.json"}
+
 
 def finished(folder: Path, setting: Setting) -> dict[Run, dict[str, Any]]:
     """The runs of a table that are there already.
@@ -65,26 +68,36 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_table(path: Path | None = None) -> dict[str, Any]:
+def read_table(table: Path | str = "scenes") -> dict[str, Any]:
     """A table of runs.
 
     Args:
-        path: what `rpn experiments` wrote; the table that comes with the library, on
-            synthetic scenes, if not given.
+        table: the path of what `rpn experiments` wrote, or the name of a table that
+            comes with the library: `"scenes"`, or `"BCCD"` for photographs.
 
     Returns:
         `settings`, `versions`, `date`, `seconds` of all runs, and `runs`: of each its
         `run`, `seconds` and `recall`.
 
+    Raises:
+        SettingError: no table of this name.
+
     >>> read_table()["runs"][0]["run"]
     {'anchors': '3x3', 'lambda_': 10, 'seed': 0}
+    >>> read_table("BCCD")["settings"]["val_images"]
+    87
     """
-    if path is not None:
-        table: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return table
-    own = files("rpn_lib") / "experiments.json"
-    table = json.loads(own.read_text("utf-8"))
-    return table
+    if isinstance(table, Path):
+        text = table.read_text("utf-8")
+    elif table in TABLES:
+        text = (files("rpn_lib") / TABLES[table]).read_text("utf-8")
+    else:
+        raise SettingError(
+            f"The library has the tables {[*TABLES]}, not {table!r}. Give a file as a "
+            "pathlib.Path."
+        )
+    content: dict[str, Any] = json.loads(text)
+    return content
 
 
 def pick(
