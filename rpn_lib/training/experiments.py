@@ -305,7 +305,7 @@ def do_run(setting: Setting, run: Run, sets: Sets) -> dict[str, Any]:
         "versions": versions(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "run": run._asdict(),
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(time.perf_counter() - start, 3),
         "recall": {
             name: {str(k): [round(x, 3) for x in row] for k, row in rows.items()}
             for name, rows in found.items()
