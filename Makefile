@@ -118,7 +118,7 @@ lock: ## write requirements.txt anew from pyproject.toml and requirements.in
 	@$(find_python); \
 	"$$python" -m venv _build/lock && _build/lock/bin/python -m $(PIP) -q uv || { \
 	  echo "uv could not be installed (see above): check the network, then run make lock again." >&2; exit 1; }
-	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --all-extras \
+	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --all-extras --generate-hashes \
 	  --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml requirements.in -o requirements.txt
 	@rm -rf _build/lock
 	@echo "requirements.txt is up to date. Now run make test."
@@ -228,12 +228,13 @@ make-venv:
 ifeq ($(TORCH_INDEX),)
 install_packages = $(PY) -m $(PIP) -r requirements.txt
 else
-# torch and torchvision from that index first; then the rest, without what only CUDA builds of torch need.
+# torch and torchvision from that index first, whose builds have hashes of their own; then the rest, without
+# what only CUDA builds of torch need.
 install_packages = \
-  grep -E '^(torch|torchvision)==' requirements.txt > .venv/torch.txt && \
-  grep -vE '^(nvidia-|cuda-|triton)' requirements.txt > .venv/rest.txt && \
+  grep -oE '^(torch|torchvision)==[^ ;]+' requirements.txt | sort -u > .venv/torch.txt && \
+  awk '/^[^ #]/ { skip = /^(nvidia-|cuda-|triton|torch==|torchvision==)/ } !skip' requirements.txt > .venv/rest.txt && \
   $(PY) -m $(PIP) --no-deps --index-url "$(TORCH_INDEX)" -r .venv/torch.txt && \
-  $(PY) -m $(PIP) -r .venv/rest.txt
+  $(PY) -m $(PIP) --no-deps -r .venv/rest.txt
 endif
 
 # True where .venv was completed in this folder, with this TORCH_INDEX and this PYTHON (if given), and runs.
