@@ -156,7 +156,7 @@ links: setup ## follow every link of the book
 
 audit: ## look the packages of requirements.txt up among the known vulnerabilities
 	@$(call with_tools,pip-audit)
-	_build/tools/bin/pip-audit --requirement requirements.txt --disable-pip --no-deps --strict
+	_build/tools/bin/pip-audit --requirement requirements.txt --disable-pip --require-hashes --strict
 
 chapter: setup ## begin a chapter from the template: NAME=15_masks, perhaps TITLE=Masks
 	@$(PY) tools/chapter.py "$(NAME)" $(if $(TITLE),"$(TITLE)")

@@ -10,8 +10,13 @@ import torch
 from rpn_lib.cli import main
 from rpn_lib.data.check import check_folder
 from rpn_lib.data.folder import open_folder
+from rpn_lib.data.resize import Resize
 from rpn_lib.data.samples import DIGEST, content_digest
 from rpn_lib.errors import DataError
+from rpn_lib.evaluation import evaluate
+from rpn_lib.figures.live import CANDIDATES
+from rpn_lib.models import trained_rpn
+from rpn_lib.training.measure import measure
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,18 @@ def test_the_command_learns_to_find_cells(bccd, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["recall@0.5/100"] >= 0.97
     assert results["AR@100"] >= 0.66
+
+
+def test_what_learnt_scenes_finds_few_cells(bccd):
+    """The 0.07 of the page "The network at work", with its size and its candidates."""
+    rpn, proposals, boxes = trained_rpn(), [], []
+    rpn.select.pre_nms_top_k = CANDIDATES
+    for name in SPLITS:
+        split = open_folder(bccd, name, on_bad_box="drop", transform=Resize(240))
+        measured = measure(rpn, split)
+        proposals += measured.proposals
+        boxes += measured.gt_boxes
+    assert round(evaluate(proposals, boxes).recall(100).at(0.5), 2) == 0.07
 
 
 def test_its_content_has_the_digest_that_downloads_are_compared_with(bccd):

@@ -210,5 +210,14 @@ def test_a_linter_finds_nothing_in_the_scripts():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_the_kernel_is_what_its_source_is_assembled_to(script):
+    pytest.importorskip("wasmtime", reason="assembles the kernel")
+    from assemble import assemble
+
+    source = files("rpn_lib.figures").joinpath("conv.wat").read_text("utf-8")
+    assert live.kernel() == assemble(source), "run python tools/assemble.py"
+    assert network_of_script(script)["kernel"] == live.kernel()
+
+
 def test_scripts_can_stand_within_a_page(script):
     assert "</script" not in live.page_script() + script

@@ -2,8 +2,9 @@
 // of detection: what is computed, and in which order, stands in the graph alone.
 //
 // A tensor is { type, shape, data }. int64 numbers are kept as doubles, exact up to 2 ** 53.
-// The whole script is one function, so that its text can be given to a worker.
-function rpnGraph() {
+// The whole script is one function, so that its text can be given to a worker. `kernel` is
+// what conv.wat was assembled to, bytes; without it convolutions are computed here as well.
+function rpnGraph(kernel) {
   'use strict';
   const ARRAYS = { float: Float32Array, int: Float64Array, bool: Uint8Array };
   const TYPES = { 1: 'float', 6: 'int', 7: 'int', 9: 'bool' }; // ONNX's numbers of them
@@ -120,18 +121,19 @@ function rpnGraph() {
   }
 
   // The products of a patch with up to four filters, four at a time: nearly all of the time
-  // of a network is spent here.
-  function dots(patch, w, start, some, sums) {
+  // of a network is spent here, where there is no kernel.
+  function dots(patch, w, f, filters, sums) {
     const taps = patch.length;
-    if (some < 4) {
-      for (let s = 0; s < some; s++) {
+    const a = f * taps;
+    if (filters - f < 4) {
+      for (let s = f; s < filters; s++) {
         let sum = 0;
-        for (let k = 0; k < taps; k++) sum += patch[k] * w[start + s * taps + k];
+        for (let k = 0; k < taps; k++) sum += patch[k] * w[s * taps + k];
         sums[s] = sum;
       }
       return;
     }
-    const b = start + taps;
+    const b = a + taps;
     const c = b + taps;
     const d = c + taps;
     let sumA = 0;
@@ -140,52 +142,101 @@ function rpnGraph() {
     let sumD = 0;
     for (let k = 0; k < taps; k++) {
       const value = patch[k];
-      sumA += value * w[start + k];
+      sumA += value * w[a + k];
       sumB += value * w[b + k];
       sumC += value * w[c + k];
       sumD += value * w[d + k];
     }
-    sums[0] = sumA;
-    sums[1] = sumB;
-    sums[2] = sumC;
-    sums[3] = sumD;
+    sums[f] = sumA;
+    sums[f + 1] = sumB;
+    sums[f + 2] = sumC;
+    sums[f + 3] = sumD;
   }
+
+  // Two ways to multiply patches with filters, `weights` row by row. Each has a place for
+  // `lanes` patches side by side (tap by tap) and for their sums (filter by filter).
+  const plain = {
+    lanes: 1,
+    prepare(weights, filters, taps) {
+      const w = Float64Array.from(weights);
+      const patches = new Float64Array(taps);
+      const sums = new Float64Array(filters);
+      const multiply = () => {
+        for (let f = 0; f < filters; f += 4) dots(patches, w, f, filters, sums);
+      };
+      return { patches, sums, multiply };
+    }
+  };
+
+  function withKernel({ memory, multiply }) {
+    const lanes = 8;
+    function prepare(weights, filters, taps) {
+      const many = 4 * Math.ceil(filters / 4);
+      const [sums, start] = [lanes * taps, lanes * (taps + many)]; // conv.wat's parts
+      const missing = 4 * (start + many * taps) - memory.buffer.byteLength;
+      if (missing > 0) memory.grow(Math.ceil(missing / 65536)); // kept for the next ones
+      const numbers = new Float32Array(memory.buffer, 0, start + many * taps).fill(0);
+      for (let f = 0, n = 0; f < filters; f++) for (let k = 0; k < taps; k++, n++) {
+        numbers[start + ((f >> 2) * taps + k) * 4 + (f & 3)] = weights[n];
+      }
+      return {
+        patches: numbers.subarray(0, sums),
+        sums: numbers.subarray(sums, start),
+        multiply: () => multiply(taps, many)
+      };
+    }
+    return { lanes, prepare };
+  }
+
+  // The kernel, or the plain way where a browser lacks WebAssembly or its SIMD.
+  function fastest() {
+    try {
+      return withKernel(new WebAssembly.Instance(new WebAssembly.Module(kernel)).exports);
+    } catch {
+      return plain;
+    }
+  }
+  const way = kernel ? fastest() : plain;
 
   function Conv([x, weight, bias], attributes) {
     const [batch, channels, height, width] = x.shape;
     const [filters, depth, high, wide] = weight.shape;
     const { step, pads, dilations, sides } = sliding(x.shape, [high, wide], attributes);
     const [rows, columns] = sides;
+    const cells = rows * columns;
     const group = attributes.group ?? 1;
     const each = filters / group;
     const taps = depth * high * wide;
-    const w = Float64Array.from(weight.data);
-    const patch = new Float64Array(taps); // what the window lies on
-    const sums = new Float64Array(4);
+    const { lanes } = way;
     const out = fill('float', [batch, filters, rows, columns]);
     for (let block = 0; block < batch * group; block++) {
       const image = Math.floor(block / group);
       const part = block % group;
       const input = (image * channels + part * depth) * height * width;
-      for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) {
-        let t = 0;
-        for (let d = 0; d < depth; d++) for (let i = 0; i < high; i++) {
-          const row = r * step[0] - pads[0] + i * dilations[0];
-          const line = input + (d * height + row) * width;
-          let column = c * step[1] - pads[1];
-          for (let j = 0; j < wide; j++, column += dilations[1]) {
-            const inside = row >= 0 && row < height && column >= 0 && column < width;
-            patch[t++] = inside ? x.data[line + column] : 0;
+      const own = weight.data.subarray(part * each * taps, (part + 1) * each * taps);
+      const { patches, sums, multiply } = way.prepare(own, each, taps);
+      for (let n = 0; n < cells; n += lanes) {
+        const some = Math.min(lanes, cells - n);
+        for (let lane = 0; lane < some; lane++) { // what the window lies on
+          const r = Math.floor((n + lane) / columns);
+          const c = (n + lane) % columns;
+          let t = lane;
+          for (let d = 0; d < depth; d++) for (let i = 0; i < high; i++) {
+            const row = r * step[0] - pads[0] + i * dilations[0];
+            const line = input + (d * height + row) * width;
+            let column = c * step[1] - pads[1];
+            for (let j = 0; j < wide; j++, column += dilations[1], t += lanes) {
+              const inside = row >= 0 && row < height && column >= 0 && column < width;
+              patches[t] = inside ? x.data[line + column] : 0;
+            }
           }
         }
-        for (let f = 0; f < each; f += 4) {
-          const some = Math.min(4, each - f);
-          dots(patch, w, (part * each + f) * taps, some, sums);
-          for (let s = 0; s < some; s++) {
-            const filter = part * each + f + s;
-            const at = ((image * filters + filter) * rows + r) * columns + c;
-            out.data[at] = sums[s] + (bias ? bias.data[filter] : 0);
-          }
+        multiply();
+        for (let f = 0; f < each; f++) {
+          const filter = part * each + f;
+          const at = (image * filters + filter) * cells + n;
+          const more = bias ? bias.data[filter] : 0;
+          for (let lane = 0; lane < some; lane++) out.data[at + lane] = sums[f * lanes + lane] + more;
         }
       }
     }
@@ -213,12 +264,21 @@ function rpnGraph() {
 
   function BatchNormalization([x, scale, bias, mean, variance], { epsilon = 1e-5 }) {
     const out = fill('float', x.shape);
-    const plane = volume(x.shape.slice(2));
-    for (let n = 0; n < out.data.length; n++) {
-      const c = Math.floor(n / plane) % x.shape[1];
+    const size = volume(x.shape.slice(2));
+    for (let plane = 0; plane * size < out.data.length; plane++) {
+      const c = plane % x.shape[1];
       const factor = scale.data[c] / Math.sqrt(variance.data[c] + epsilon);
-      out.data[n] = (x.data[n] - mean.data[c]) * factor + bias.data[c];
+      const [middle, more] = [mean.data[c], bias.data[c]];
+      for (let n = plane * size; n < (plane + 1) * size; n++) {
+        out.data[n] = (x.data[n] - middle) * factor + more;
+      }
     }
+    return out;
+  }
+
+  function Relu([x]) { // not by `each`: a call for every number would take most of the time
+    const out = fill(x.type, x.shape);
+    for (let n = 0; n < out.data.length; n++) out.data[n] = Math.max(x.data[n], 0);
     return out;
   }
 
@@ -464,7 +524,7 @@ function rpnGraph() {
   const OPERATORS = {
     Conv, MaxPool, BatchNormalization, Resize, NonMaxSuppression, TopK, ArgMax, CumSum, Slice,
     Concat, Gather, GatherND, Reshape, Transpose, Unsqueeze, Squeeze, Expand, Where, Range, NonZero,
-    Cast, Shape,
+    Cast, Shape, Relu,
     Add: pairs((x, y) => x + y),
     Sub: pairs((x, y) => x - y),
     Mul: pairs((x, y) => x * y),
@@ -478,7 +538,6 @@ function rpnGraph() {
     Greater: pairs((x, y) => x > y, 'bool'),
     GreaterOrEqual: pairs((x, y) => x >= y, 'bool'),
     Not: each((x) => !x),
-    Relu: each((x) => Math.max(x, 0)),
     Exp: each(Math.exp),
     Sigmoid: each((x) => 1 / (1 + Math.exp(-x))),
     HardSigmoid: each((x, { alpha = 0.2, beta = 0.5 }) => (

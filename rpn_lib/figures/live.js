@@ -61,10 +61,10 @@
   function serve() { // runs there; only its text is used here
     let graph;
     let beside = {}; // what the threshold of NMS needs besides itself
-    globalThis.onmessage = ({ data: { id, network, bytes, given, outputs } }) => {
+    globalThis.onmessage = ({ data: { id, network, bytes, kernel, given, outputs } }) => {
       try {
         if (network) {
-          graph = globalThis.rpnGraph().load(network, bytes);
+          graph = globalThis.rpnGraph(kernel).load(network, bytes);
           return;
         }
         const names = graph.besides('iou_threshold');
@@ -79,11 +79,16 @@
     };
   }
 
+  function unpack(text) { // base64
+    const binary = atob(text);
+    const bytes = new Uint8Array(binary.length);
+    for (let n = 0; n < bytes.length; n++) bytes[n] = binary.charCodeAt(n);
+    return bytes;
+  }
+
   class Engine {
     constructor(network) {
-      const binary = atob(network.bytes);
-      const bytes = new Uint8Array(binary.length);
-      for (let n = 0; n < bytes.length; n++) bytes[n] = binary.charCodeAt(n);
+      const bytes = unpack(network.bytes);
       const source = `${globalThis.rpnGraph}\nglobalThis.rpnGraph = rpnGraph;\n(${serve})();`;
       const address = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
       this.worker = new Worker(address);
@@ -91,7 +96,8 @@
       this.worker.onmessage = ({ data }) => this.hear(data);
       this.worker.onerror = (event) => this.hear({ error: event.message });
       const { nodes, constants } = network;
-      this.worker.postMessage({ network: { nodes, constants }, bytes: bytes.buffer }, [bytes.buffer]);
+      this.worker.postMessage({ network: { nodes, constants }, bytes: bytes.buffer,
+        kernel: unpack(network.kernel) }, [bytes.buffer]);
       this.waiting = null; // of several requests in a row only the last one counts
       this.busy = null;
       this.count = 0;

@@ -159,10 +159,21 @@ def network_script(
             "maxLogScale": MAX_LOG_SCALE,
         },
         "pictures": list(pictures),
+        "kernel": kernel(),
         "bytes": base64.b64encode(packed).decode(),
     }
     script = json.dumps(network, separators=(",", ":"))
     return f"{_source('graph.js')}globalThis.rpnNetwork = {script};\n"
+
+
+def kernel() -> str:
+    """The inner loops of a convolution, assembled from conv.wat, in base64.
+
+    >>> base64.b64decode(kernel())[:4]
+    b'\\x00asm'
+    """
+    folder = files("rpn_lib.figures")
+    return folder.joinpath("conv.base64").read_text("utf-8").strip()
 
 
 def page_script() -> str:

@@ -8,9 +8,11 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="the page is made through ONNX")
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-from rpn_lib.figures.live import operators  # noqa: E402
+from rpn_lib.figures.live import kernel, operators  # noqa: E402
 
-SOURCE = files("rpn_lib.figures").joinpath("graph.js").read_text("utf-8")
+FOLDER = files("rpn_lib.figures")
+SOURCE = FOLDER.joinpath("graph.js").read_text("utf-8")
+KERNEL_SOURCE = FOLDER.joinpath("conv.wat").read_text("utf-8")
 NAMES = {"f": "float", "i": "int", "u": "int", "b": "bool"}
 
 
@@ -141,6 +143,11 @@ def layers(rng):
             {**attributes, "group": 6},
         )
         yield "Conv", [y, floats(rng, 12, 2, 3, 3)], {**attributes, "group": 3}
+    # More weights than 64 KiB hold, a page of WebAssembly's memory; then few again.
+    for filters, side in ((41, 3), (3, 2), (70, 4)):
+        x = floats(rng, 1, 64, side, side + 1)
+        w = floats(rng, filters, 64, 2, 2) / np.float32(64)  # so that sums stay small
+        yield "Conv", [x, w, floats(rng, filters)], {}
     x = floats(rng, 2, 3, 4, 5)
     positive = np.abs(floats(rng, 3)) + np.float32(0.2)
     parts = [x, floats(rng, 3), floats(rng, 3), floats(rng, 3), positive]
@@ -218,19 +225,30 @@ def tensor(x):
     )
 
 
-# All cases in one call; an operator that throws gives its message.
-RUN = """(source) => {
-    const { operators } = new Function(source + '\\nreturn rpnGraph();')();
+# All cases in one call; an operator that throws gives its message. Of the kernel it is
+# counted how often it multiplies, for without it the numbers are right, too.
+RUN = """([source, kernel]) => {
+    const { Instance } = WebAssembly;
+    let products = 0;
+    WebAssembly.Instance = function (module) {
+        const { memory, multiply } = new Instance(module).exports;
+        const counted = (...given) => { products++; multiply(...given); };
+        return { exports: { memory, multiply: counted } };
+    };
+    const bytes = kernel && Uint8Array.from(atob(kernel), (c) => c.charCodeAt(0));
+    const { operators } = new Function(source + '\\nreturn rpnGraph;')()(bytes);
+    WebAssembly.Instance = Instance;
     const arrays = { float: Float32Array, int: Float64Array, bool: Uint8Array };
     const read = (x) => x && {
         type: x[0], shape: x[1], data: arrays[x[0]].from(x[2], Number) };
-    return window.cases.map(([name, inputs, attributes]) => {
+    const found = window.cases.map(([name, inputs, attributes]) => {
         try {
             const given = inputs.map((x) => read(x) ?? undefined);
             return [operators[name](given, attributes)].flat()
                 .map(({ type, shape, data }) => [type, shape, Array.from(data)]);
         } catch (error) { return String(error); }
     });
+    return [found, products];
 }"""
 
 
@@ -251,15 +269,19 @@ def differ(found, expected):
 
 @pytest.fixture(scope="module")
 def compare(browser):
-    """What is wrong with a script: the operator and why, case by case."""
+    """What is wrong with a script: the operator and why, case by case.
+
+    Without a kernel the script computes convolutions itself.
+    """
     page = browser.new_page()
     all_cases = cases()
     given = [[name, [tensor(x) for x in xs], more] for name, xs, more in all_cases]
     page.evaluate("cases => { window.cases = cases; }", given)
     expected = [reference(*case) for case in all_cases]
 
-    def wrong(source):
-        found = page.evaluate(RUN, source)
+    def wrong(source, kernel=None):
+        found, products = page.evaluate(RUN, [source, kernel])
+        assert (products > 0) == (kernel is not None)
         reasons = zip(all_cases, map(differ, found, expected))
         return [(name, more, why) for (name, _, more), why in reasons if why]
 
@@ -271,8 +293,9 @@ def test_every_operator_is_tested():
     assert {name for name, _, _ in cases()} == operators()
 
 
-def test_operators_are_those_of_the_reference(compare):
-    assert compare(SOURCE) == []
+@pytest.mark.parametrize("code", [None, kernel()], ids=["plain", "kernel"])
+def test_operators_are_those_of_the_reference(compare, code):
+    assert compare(SOURCE, code) == []
 
 
 FAULTS = [
@@ -295,12 +318,12 @@ FAULTS = [
     ("i < missing || tensor.shape", "i <= missing || tensor.shape"),
     ("+ pads[i] + pads[2 + i] - reach", "+ 2 * pads[i] - reach"),
     (
-        "r * step[0] - pads[0] + i * dilations[0];\n          const line",
-        "r * step[0] - pads[0] + i;\n          const line",
+        "r * step[0] - pads[0] + i * dilations[0];\n            const line",
+        "r * step[0] - pads[0] + i;\n            const line",
     ),
     ("row >= 0 && row < height && column", "row > 0 && row < height && column"),
     ("column < width;\n", "column <= width;\n"),
-    ("+ (bias ? bias.data[filter] : 0)", ""),
+    ("bias ? bias.data[filter] : 0", "0"),
     ("part * depth) * height", "part) * height"),
     ("variance.data[c] + epsilon", "variance.data[c]"),
     ("data.fill(-Infinity)", "data.fill(0)"),
@@ -316,7 +339,7 @@ FAULTS = [
     ("low?.data[0] ?? -Infinity", "low?.data[0] ?? 0"),
     ("Math.min(a, c), Math.min(b, d)", "a, b"),
     ("% side));", "% steps[i]));"),
-    ("sums[3] = sumD", "sums[3] = sumC"),
+    ("sums[f + 3] = sumD", "sums[f + 3] = sumC"),
 ]
 
 
@@ -324,6 +347,78 @@ FAULTS = [
 def test_a_planted_fault_is_noticed(compare, right, wrong):
     assert right in SOURCE
     assert compare(SOURCE.replace(right, wrong, 1)) != []
+
+
+# The kernel
+
+# What is at work only, or differently, where convolutions are left to the kernel.
+GRAPH_FAULTS = [
+    ("Math.min(lanes, cells - n)", "lanes"),  # a last panel that is not full
+    ("lane < some; lane++) { // what", "lane < some - 1; lane++) { // what"),
+    ("let t = lane;", "let t = 0;"),
+    ("t += lanes) {", "t++) {"),
+    ("sums[f * lanes + lane]", "sums[f * lanes]"),
+    ("const more = bias ? bias.data[filter] : 0", "const more = 0"),
+    ("part * each * taps, (part", "0, (part"),
+    ("4 * Math.ceil(filters / 4)", "4 * Math.floor(filters / 4)"),
+    ("lanes * (taps + many)]", "lanes * (taps + filters)]"),
+    ("if (missing > 0) memory.grow", "if (missing < 0) memory.grow"),
+    ("(f >> 2) * taps", "(f >> 2)"),
+    ("(f & 3)", "(f & 1)"),
+]
+KERNEL_FAULTS = [
+    ("v128.load offset=16", "v128.load offset=12"),
+    ("load32_splat offset=8", "load32_splat offset=4"),
+    ("store offset=48", "store offset=32"),
+    ("$A (f32x4.add (local.get $A)", "$A (f32x4.add (local.get $a)"),
+    ("$patch) (i32.const 32)", "$patch) (i32.const 16)"),
+    ("$weight) (i32.const 16)", "$weight) (i32.const 4)"),
+    ("$sum) (i32.const 128)", "$sum) (i32.const 64)"),
+    ("(local.set $patch (i32.const 0))", ""),
+    ("(local.set $D (local.get $a))", ""),
+    ("(br_if $next_tap", "(drop"),
+    ("(br_if $next_filters", "(drop"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong"), GRAPH_FAULTS)
+def test_a_fault_in_feeding_the_kernel_is_noticed(compare, right, wrong):
+    assert right in SOURCE
+    assert compare(SOURCE.replace(right, wrong, 1), kernel()) != []
+
+
+@pytest.mark.parametrize(("right", "wrong"), KERNEL_FAULTS)
+def test_a_fault_in_the_kernel_is_noticed(compare, right, wrong):
+    pytest.importorskip("wasmtime", reason="assembles the kernel")
+    from assemble import assemble
+
+    assert right in KERNEL_SOURCE
+    code = assemble(KERNEL_SOURCE.replace(right, wrong, 1))
+    assert compare(SOURCE, code) != []
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["delete globalThis.WebAssembly", "WebAssembly.Module = () => { throw 0; }", ""],
+    ids=["WebAssembly", "SIMD", "a whole kernel"],
+)
+def test_what_is_missing_is_done_without(page, missing):
+    code = kernel() if missing else kernel()[:40]
+    found = page.evaluate(
+        """([missing, code]) => {
+            const { WebAssembly } = globalThis;
+            const { Module } = WebAssembly;
+            new Function(missing)();
+            const bytes = Uint8Array.from(atob(code), (c) => c.charCodeAt(0));
+            const { Conv } = rpnGraph(bytes).operators;
+            globalThis.WebAssembly = Object.assign(WebAssembly, { Module });
+            const row = (...numbers) => ({ type: 'float',
+                shape: [1, 1, 1, numbers.length], data: Float32Array.from(numbers) });
+            return Array.from(Conv([row(1, 2, 3), row(10, 100)], {}).data);
+        }""",
+        [missing, code],
+    )
+    assert found == [210, 320]
 
 
 # The way through a graph
