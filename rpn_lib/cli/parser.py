@@ -11,6 +11,7 @@ from rpn_lib import __version__
 from rpn_lib.cli.options import (
     add_settings,
     checkpoint_option,
+    data_option,
     device_option,
     out_option,
 )
@@ -82,12 +83,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
         help="what rpn train has written (default: %(default)s)",
     )
     add("--compare", type=Path, metavar="FILE", help="another checkpoint, to compare")
-    add(
-        "--data",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of annotated photographs (default: that of the training)",
-    )
+    data_option(parser, " (default: that of the training)")
     add("--split", help="split to measure on (default: the training's validation)")
     add(
         "--side",
@@ -168,13 +164,7 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
 
 def _experiments_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--data",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of annotated photographs, with splits train and val (default: "
-        "synthetic scenes)",
-    )
+    data_option(parser, ", with splits train and val (default: synthetic scenes)")
     out_option(parser, "runs/experiments", "folder for runs and table")
     add("--seeds", type=int, metavar="N", help="trainings of each kind (default: 5)")
     add(
