@@ -159,7 +159,7 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     add("--classes", nargs="+", help="the names that objects may have (default: any)")
     add("--quick", action="store_true", help="of pictures read only the size")
     add("--all", action="store_true", help="list each of many problems of one kind")
-    add_settings(parser, DataConfig, READING)
+    add_settings(parser, DataConfig, ("side", *READING))
 
 
 def _experiments_options(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,11 @@ ROBOFLOW = "_annotations.coco"
 WORDS = ("instances", "annotations", "annotation", "coco", "labels", "person", "data")
 
 
+# What such names begin with where they hold annotations for another task; beside
+# instances files they are no splits. datumaro's export to COCO writes all of them.
+OTHER_TASKS = ("stuff", "image_info", "panoptic", "captions", "keypoints")
+
+
 def annotation_files(root: Path) -> tuple[dict[str, Path], list[Path]]:
     """The file of each split, and the JSON files that are none."""
     named: dict[str, list[Path]] = {}
@@ -39,6 +44,9 @@ def annotation_files(root: Path) -> tuple[dict[str, Path], list[Path]]:
                 named.setdefault(split, []).append(path)
             else:
                 others.append(path)
+    if any(_is_canonical(path) for paths in named.values() for path in paths):
+        for split in [name for name in named if name.startswith(OTHER_TASKS)]:
+            others += named.pop(split)
     files: dict[str, Path] = {}
     for split, paths in named.items():
         paths.sort(key=lambda path: not _is_canonical(path))

@@ -46,7 +46,8 @@ class Look(NamedTuple):
 
     Attributes:
         size: `(height, width)`, pixels, upright.
-        orientation: as EXIF numbers it, 1 where there is nothing to turn.
+        orientation: as EXIF numbers it, 1 where there is nothing to turn; 0 where what
+            stands there is no such number.
         brightest: of a picture of more than 8 bits that was decoded, its highest value.
     """
 
@@ -165,9 +166,9 @@ def _opened(path: str | Path, max_pixels: int | None) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says, where it says it as it should: a whole number from 1 to 8."""
+    """What EXIF says: a whole number from 1 to 8, or 0 for anything else."""
     noted = image.getexif().get(ORIENTATION, 1)
-    return noted if isinstance(noted, int) and 1 <= noted <= 8 else 1
+    return noted if isinstance(noted, int) and 1 <= noted <= 8 else 0
 
 
 def _unreadable(path: str | Path, error: Exception) -> PictureError:

@@ -37,6 +37,7 @@ Kind = Literal[
     "leak",
     "whole image",
     "no object",
+    "too small",
     "dark",
 ]
 

@@ -95,7 +95,7 @@ def cores() -> list[int]:
 
     Where the system does not tell (macOS, Windows), all of the machine.
     """
-    if sys.platform == "linux":
+    if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return [*range(os.cpu_count() or 1)]
 
