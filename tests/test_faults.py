@@ -2,8 +2,10 @@
 
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from rpn_lib.cli import main
+from rpn_lib.data import foreign
 from rpn_lib.data.augment import Augment
 from rpn_lib.data.batches import InMemory, collate
 from rpn_lib.data.check import check_folder
@@ -583,6 +586,34 @@ def test_other_formats_are_recognised_by_content(tmp_path, name):
         reader_of(tmp_path)
     assert f"{file} looks like {name}" in str(error.value)
     assert any(word in str(error.value) for word in ("convert", "xport"))
+
+
+def test_the_script_for_createml_on_the_page_on_running(tmp_path, monkeypatch):
+    page = (Path(__file__).resolve().parent.parent / "book/running.md").read_text()
+    [script] = re.findall(r"```python\n(import json.*?)```", page, flags=re.S)
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
+    place = {"x": 20, "y": 30, "width": 20, "height": 18}
+    rows = [{"image": "a.jpg", "annotations": [{"label": "x", "coordinates": place}]}]
+    (tmp_path / "_annotations.createml.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r"CreateML\..*book/running\.md"):
+        reader_of(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    exec(script, {})
+    [record] = scan_folder(tmp_path, "all").records
+    assert (record.boxes.tolist(), record.classes) == ([[10, 21, 30, 39]], ["x"])
+    assert check_folder(tmp_path, ["all"]).problems == []
+
+
+def test_the_page_on_running_names_the_same_tools_as_the_messages():
+    page = (Path(__file__).resolve().parent.parent / "book/running.md").read_text()
+    for name, text in {
+        "globox": foreign.LABELME + foreign.CVAT + foreign.VIA,
+        "csv2coco('.', 'labels.csv', 'annotations.json', center=False)": foreign.CSV,
+        "datum convert -if tf_detection_api -i FOLDER -f coco_instances -o converted "
+        "-- --save-media": foreign.TFRECORD,
+    }.items():
+        assert name in page
+        assert name in text
 
 
 def test_files_of_other_kinds_are_not_taken_for_annotations(tmp_path):
