@@ -112,6 +112,8 @@ class _Checker:
             self.objects(record, scan)
             self.place(record, split, scan)
         empty = nothing_to_learn(scan)
+        if empty is not None and not scan.records:
+            empty = empty._replace(item=f"split {split}")
         if empty is not None and len(self.problems) == before:
             if canonical(split) == "test":
                 self.notes.setdefault(empty.reason, []).append(split)
@@ -139,7 +141,7 @@ class _Checker:
             self.problems.append(unreadable_problem(record.path, error))
             return
         if look.size != record.size:
-            self.problems.append(size_problem(record, look.size))
+            self.problems.append(size_problem(record, look.size, look.orientation >= 5))
         # On its side, a picture shows by its size how its boxes were drawn.
         elif look.orientation in (2, 3, 4) or (
             look.orientation >= 5 and look.size[0] == look.size[1]

@@ -9,6 +9,7 @@ from typing import Any
 from rpn_lib.data.layout import (
     ALL,
     PICTURES,
+    Pictures,
     folders,
     matching_split,
     split_of,
@@ -112,6 +113,18 @@ def picture_folders(root: Path, split: str, path: Path) -> list[Path]:
     beside = subfolder(path.parent, *PICTURES, "data")
     found += [path.parent, *([beside] if beside else [])]
     return list(dict.fromkeys(found))
+
+
+def no_picture(pictures: Pictures, places: list[Path], name: str) -> Fault:
+    """A picture that lies in none of the places, and what to do about it."""
+    where = ", ".join(str(place) for place in places)
+    reason = f"The picture is missing; it is not in {where}."
+    near = pictures.in_other_case(places, name)
+    if near is not None:
+        fix = f"There is {near}: write its name in the same capitals."
+        return Fault("no picture", reason, fix)
+    fix = "Copy it there, or take the image out of the file."
+    return Fault("no picture", reason, fix)
 
 
 def read_json(path: Path) -> tuple[dict[str, list[Any]], Fault | None]:

@@ -103,6 +103,10 @@ def _record(_path: Path) -> str:
     return TFRECORD
 
 
+def _archive(_path: Path) -> str:
+    return "an archive. Unpack it, and give the folder that comes out."
+
+
 SUSPECTS: dict[str, Callable[[Path], str]] = {
     ".json": _json,
     ".xml": _xml,
@@ -110,4 +114,8 @@ SUSPECTS: dict[str, Callable[[Path], str]] = {
     ".tfrecord": _record,
     ".tfrecords": _record,
     ".record": _record,
+    ".zip": _archive,
+    ".tar": _archive,
+    ".gz": _archive,
+    ".7z": _archive,
 }

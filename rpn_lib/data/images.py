@@ -22,6 +22,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
+LFS = b"version https://git-lfs"  # what a file begins with that was not fetched
+
+
 Exif = Literal["apply", "ignore"]
 
 
@@ -196,6 +199,9 @@ def why_unreadable(path: str | Path, error: Exception) -> str:
     if Path(path).is_file() and not Path(path).stat().st_size:
         return "the file is empty."
     if isinstance(error, UnidentifiedImageError):
+        with Path(path).open("rb") as file:
+            if file.read(len(LFS)) == LFS:
+                return "it is a pointer of Git LFS in place of the file: git lfs pull."
         return "it is in no format that Pillow knows."
     return f"{str(error).rstrip('.')}."
 

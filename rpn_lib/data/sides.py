@@ -97,7 +97,7 @@ def too_small(records: Sequence[Record], side: int) -> tuple[int, int, int]:
         side: shorter side after resizing.
 
     Returns:
-        the number of those objects, of all objects, and the shorter side at which every
+        the number of those objects, of all objects, and a shorter side at which every
         one of them would be learnt.
 
     >>> from pathlib import Path
@@ -105,15 +105,23 @@ def too_small(records: Sequence[Record], side: int) -> tuple[int, int, int]:
     >>> too_small([Record("a", Path(), (960, 960), boxes, ["", ""], boxes[:0])], 240)
     (1, 2, 641)
     """
-    small = total = wanted = 0
+    small = wanted = 0
     for record in records:
-        boxes = fitted_boxes(record.boxes, record.size, side)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        lost = sides[(sides < MIN_SIDE).any(axis=1)]
-        small, total = small + len(lost), total + len(boxes)
-        if len(lost):
-            wanted = max(wanted, int(side * MIN_SIDE / float(lost.min())) + 1)
-    return small, total, wanted
+        lost, larger = _lost(record, side)
+        small += lost
+        while lost:  # once as a rule; sides of a few pixels do not grow in proportion
+            wanted = max(wanted, larger)
+            lost, larger = _lost(record, larger)
+    return small, sum(len(record.boxes) for record in records), wanted
+
+
+def _lost(record: Record, side: int) -> tuple[int, int]:
+    """How many boxes become too small, and a side where they should be large enough."""
+    boxes = fitted_boxes(record.boxes, record.size, side)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    lost = sides[(sides < MIN_SIDE).any(axis=1)]
+    shortest = max(float(lost.min(initial=MIN_SIDE)), 1e-6)
+    return len(lost), int(side * MIN_SIDE / shortest) + 1
 
 
 def on_small_objects(records: Sequence[Record], side: int) -> tuple[str, bool]:
