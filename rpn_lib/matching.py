@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rpn_lib.boxes import box_area, box_intersection, box_iou, check_boxes, upcast
 from rpn_lib.errors import BoxError, SettingError
@@ -167,9 +166,11 @@ def match_anchors(
     if valid is not None:
         iou = iou * valid[:, None]
     # The best true box of each anchor. A column of zeros stands in where there is none.
-    best_iou, gt_index = F.pad(iou, (0, 1)).max(dim=1)  # (N,)
+    nobody = iou.new_zeros(len(anchors), 1)
+    best_iou, gt_index = torch.cat([iou, nobody], dim=1).max(dim=1)  # (N,)
     # The best anchors of each true box: all that reach its highest IoU.
-    gt_best_iou = F.pad(iou, (0, 0, 0, 1)).amax(dim=0)  # (G,)
+    nothing = iou.new_zeros(1, len(gt_boxes))
+    gt_best_iou = torch.cat([iou, nothing]).amax(dim=0)  # (G,)
     reached = (gt_best_iou > 0) & (gt_best_iou >= min_best_iou)
     is_best = ((iou == gt_best_iou) & reached).any(dim=1)  # (N,)
     unknown = covered(anchors, ignore_boxes, ignore_fraction)

@@ -16,13 +16,14 @@ from folders import annotate, environment, write_folder
 from PIL import Image
 
 from rpn_lib.backbones import TorchvisionBackbone
-from rpn_lib.cli import main, objects
+from rpn_lib.cli import main
 from rpn_lib.cli import train as runs
 from rpn_lib.cli.parser import parser as command_parser
 from rpn_lib.data.folder import open_folder
 from rpn_lib.data.images import image_size
-from rpn_lib.data.records import Record
+from rpn_lib.data.records import Record, as_boxes
 from rpn_lib.data.resize import Resize
+from rpn_lib.data.sides import choose_side
 from rpn_lib.errors import TrainingError
 from rpn_lib.models import build_rpn, network_of
 from rpn_lib.training.checkpoint import load_checkpoint, read_state
@@ -312,13 +313,13 @@ def test_tensorboard_is_written_where_it_is_installed(data, tmp_path, monkeypatc
 
 def test_sizes_and_classes_of_another_data_set_need_no_setting(tmp_path):
     """Objects four times as large in larger images: side, anchors, epochs fit."""
-    boxes = torch.tensor([[8.0, 8, 28, 28]] * 10)
+    boxes = as_boxes([[8.0, 8, 28, 28]] * 10)
     few = Record("a", tmp_path, (1200, 1600), boxes, [], boxes[:0])
-    assert objects.choose_side([few]) == 800  # small objects: as large as it gets
+    assert choose_side([few]) == 800  # small objects: as large as it gets
     large = few._replace(boxes=boxes * 20)
-    assert objects.choose_side([large]) == 240
+    assert choose_side([large]) == 240
     middle = few._replace(boxes=boxes * 2)
-    assert objects.choose_side([middle]) == 480  # 40 pixels become 16
+    assert choose_side([middle]) == 480  # 40 pixels become 16
 
 
 def test_help_needs_no_torch():

@@ -199,20 +199,6 @@ def test_on_a_gpu_the_search_never_waits():
             fast._in_blocks(anchors, gt_boxes, None, 0.0, skip=True)
 
 
-def test_on_a_gpu_matching_as_a_whole_never_waits():
-    with FakeTensorMode():
-        found = fast.match_anchors(
-            torch.zeros(40_000, 4, device="cuda"),
-            torch.zeros(20, 4, device="cuda"),
-            min_num_positives=30,
-            gt_labels=torch.ones(20, dtype=torch.long, device="cuda"),
-            valid=torch.ones(40_000, dtype=torch.bool, device="cuda"),
-            ignore_boxes=torch.zeros(3, 4, device="cuda"),
-            trusted=True,
-        )
-    assert found.labels.shape == (40_000,)
-
-
 def test_what_is_trusted_is_not_checked_again():
     anchors = torch.tensor([[0.0, 0.0, 9.0, 9.0]])
     flat = torch.tensor([[0.0, 5.0, 9.0, 5.0]])

@@ -2,8 +2,10 @@
 
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from rpn_lib.cli import main
+from rpn_lib.data import foreign
 from rpn_lib.data.augment import Augment
 from rpn_lib.data.batches import InMemory, collate
 from rpn_lib.data.check import check_folder
@@ -21,8 +24,9 @@ from rpn_lib.data.dataset import make_target
 from rpn_lib.data.folder import open_folder, reader_of, scan_folder
 from rpn_lib.data.images import image_size, read_image
 from rpn_lib.data.problems import report
-from rpn_lib.data.resize import Resize, tidy, too_small
+from rpn_lib.data.resize import Resize, tidy
 from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.data.sides import choose_side, fitted_boxes, too_small
 from rpn_lib.errors import DataError
 
 SCENES = [ShapesDataset(4, image_size=(64, 96), sizes=(16, 40))[i] for i in range(4)]
@@ -319,7 +323,10 @@ def test_an_orientation_of_another_type_is_passed_over(folder):
     assert image_size(path) == (48, 64)
     assert read_image(path).shape == (3, 48, 64)
     for decode in (True, False):
-        assert check_folder(folder, ["train"], decode=decode).problems == []
+        found = check_folder(folder, ["train"], decode=decode)
+        assert found.problems == []
+        [note] = found.notes
+        assert note.startswith("1 pictures have an orientation in their EXIF data that")
 
 
 # A TIFF head, one entry: tag 0x0112, type 2 (ASCII), length 2, "6".
@@ -385,6 +392,8 @@ def test_boxes_without_the_image_are_those_with_it():
         fit = Resize(40)
         with_image = fit(image, target)[1]["boxes"].as_subclass(torch.Tensor)
         torch.testing.assert_close(fit.boxes_of(boxes, size), with_image)
+        plain = torch.as_tensor(fitted_boxes(boxes.numpy(), size, 40))
+        torch.testing.assert_close(plain, with_image)
 
 
 def objects_of(tmp_path, sides):
@@ -420,6 +429,29 @@ def test_a_run_with_small_objects_only_is_refused(tmp_path, capsys):
         "There is nothing to learn: 4 of 4 objects are smaller than 2 pixels" in error
     )
     assert "with --side 385 all of them would be learnt" in error
+
+
+def test_the_check_says_what_a_run_would_say_of_small_objects(tmp_path, capsys):
+    data = objects_of(tmp_path / "data", [100, 3])
+    assert main(["check", str(data), "--side", "240"]) == 0
+    text = capsys.readouterr().out
+    said = "2 of 4 objects are smaller than 2 pixels where the shorter side is 240."
+    assert f"note: train: {said}" in text  # not of val, which is not learnt
+    assert "with --side 321 all of them would be learnt" in text
+    assert main(["check", str(data), "--side", "321"]) == 0
+    assert "smaller than" not in capsys.readouterr().out
+    # Without --side it is the one that a run chooses.
+    side = choose_side(scan_folder(data, "train").records)
+    assert too_small(scan_folder(data, "train").records, side)[0] == 0
+    assert main(["check", str(data)]) == 0
+    assert "smaller than" not in capsys.readouterr().out
+
+
+def test_the_check_refuses_small_objects_only_as_a_run_does(tmp_path):
+    data = objects_of(tmp_path / "data", [3, 2.5])
+    [problem] = check_folder(data, ["train", "val"], side=240).problems
+    assert problem.kind == "too small"
+    assert "There is nothing to learn: 4 of 4 objects" in str(problem)
 
 
 # Transforms and workers
@@ -490,6 +522,40 @@ def test_workers_start_by_every_method(coco, method):
     assert [len(target["boxes"]) for target in targets] == [1, 1]
 
 
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_a_run_with_workers_by_every_start_method(coco, method):
+    """The command, its images read from their files in the workers."""
+    (coco / "annotations/instances_val.json").write_bytes((coco / FILE).read_bytes())
+    code = (
+        "import multiprocessing as m, sys; from rpn_lib.cli import main\n"
+        "if __name__ == '__main__':\n"
+        f"    m.set_start_method({method!r}); sys.exit(main(sys.argv[1:]))\n"
+    )
+    (coco / "start.py").write_text(code)
+    options = [
+        "--side",
+        "48",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "2",
+        "--workers",
+        "2",
+        "--cache",
+        "none",
+    ]
+    command = [sys.executable, str(coco / "start.py"), "train", "--data", str(coco)]
+    made = subprocess.run(
+        [*command, *options, "--out", str(coco / "out")],
+        capture_output=True,
+        env=environment(OMP_NUM_THREADS="1"),
+        check=False,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr
+    assert (coco / "out/checkpoint.pt").is_file()
+
+
 # Not read, but recognised
 
 FOREIGN = {
@@ -520,6 +586,34 @@ def test_other_formats_are_recognised_by_content(tmp_path, name):
         reader_of(tmp_path)
     assert f"{file} looks like {name}" in str(error.value)
     assert any(word in str(error.value) for word in ("convert", "xport"))
+
+
+def test_the_script_for_createml_on_the_page_on_running(tmp_path, monkeypatch):
+    page = (Path(__file__).resolve().parent.parent / "book/running.md").read_text()
+    [script] = re.findall(r"```python\n(import json.*?)```", page, flags=re.S)
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
+    place = {"x": 20, "y": 30, "width": 20, "height": 18}
+    rows = [{"image": "a.jpg", "annotations": [{"label": "x", "coordinates": place}]}]
+    (tmp_path / "_annotations.createml.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r"CreateML\..*book/running\.md"):
+        reader_of(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    exec(script, {})
+    [record] = scan_folder(tmp_path, "all").records
+    assert (record.boxes.tolist(), record.classes) == ([[10, 21, 30, 39]], ["x"])
+    assert check_folder(tmp_path, ["all"]).problems == []
+
+
+def test_the_page_on_running_names_the_same_tools_as_the_messages():
+    page = (Path(__file__).resolve().parent.parent / "book/running.md").read_text()
+    for name, text in {
+        "globox": foreign.LABELME + foreign.CVAT + foreign.VIA,
+        "csv2coco('.', 'labels.csv', 'annotations.json', center=False)": foreign.CSV,
+        "datum convert -if tf_detection_api -i FOLDER -f coco_instances -o converted "
+        "-- --save-media": foreign.TFRECORD,
+    }.items():
+        assert name in page
+        assert name in text
 
 
 def test_files_of_other_kinds_are_not_taken_for_annotations(tmp_path):

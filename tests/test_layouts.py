@@ -284,6 +284,23 @@ def test_only_instances_are_splits(tmp_path):
     assert len(scan_folder(tmp_path, "train").records) == 3  # key points have boxes
 
 
+def test_an_export_of_datumaro_to_coco_is_one_split(tmp_path):
+    """It writes files for every task, with boxes or without."""
+    write_coco(tmp_path, SCENES[:3])
+    content = json.loads((tmp_path / "annotations/instances_train.json").read_text())
+    for name in ("stuff", "panoptic"):
+        path = tmp_path / f"annotations/{name}_train.json"
+        path.write_text(json.dumps(content))
+    path = tmp_path / "annotations/image_info_train.json"
+    path.write_text(json.dumps({**content, "annotations": []}))
+    assert splits_of(tmp_path) == ["train"]
+    [note] = check_folder(tmp_path, ["train"]).notes
+    assert note.endswith(
+        "annotations/image_info_train.json, annotations/panoptic_train.json, "
+        "annotations/stuff_train.json."
+    )
+
+
 def test_the_year_of_a_split_need_not_be_given(tmp_path):
     write_coco(tmp_path, SCENES[:2], split="train2017")
     write_coco(tmp_path, SCENES[2:4], split="valid")

@@ -51,6 +51,10 @@ def stop_after(step, how):
     return after_step
 
 
+def stop():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def assert_same(one, other):
     (weights, history), (expected, expected_history) = one, other
     assert history == expected_history
@@ -172,6 +176,29 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
             resume=True,
             **SETTINGS,
         )
+
+
+def test_a_checkpoint_of_the_first_format_goes_on(tmp_path, uninterrupted):
+    """As version 2325f46 wrote it in the middle of a run: fewer settings, no format."""
+    with pytest.raises(Interrupted):
+        run(Checkpoints(tmp_path), after_step=stop_after(4, stop))
+    path = Checkpoints(tmp_path).paths()[-1]
+    state = read_state(path)
+    del state["format"]
+    known = ("epochs", "batch_size", "images", "seed", "lr", "weight_decay")
+    known += ("optimizer", "schedule", "amp")
+    state["run"] = {name: state["run"][name] for name in known}
+    save_state(path, state)
+    assert_same(run(Checkpoints(tmp_path), resume=True), uninterrupted)
+
+
+def test_weights_alone_are_nothing_to_continue_from(tmp_path):
+    run(Checkpoints(tmp_path))
+    path = Checkpoints(tmp_path).paths()[-1]
+    state = read_state(path)
+    save_state(path, {"format": 2, "settings": {}, "model": state["model"]})
+    with pytest.raises(TrainingError, match="it has no history, names, optimizer"):
+        run(Checkpoints(tmp_path), resume=True)
 
 
 def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values(tmp_path):

@@ -21,6 +21,7 @@ from rpn_lib.training.checkpoint import Checkpoints, load_checkpoint
 from rpn_lib.training.config import AUGMENTATIONS, BACKBONES, TrainConfig
 from rpn_lib.training.loop import train
 from rpn_lib.training.measure import propose
+from rpn_lib.training.schedule import MixedPrecision
 
 
 def test_the_import_warns_of_nothing_in_a_kernel_without_widgets():
@@ -160,6 +161,20 @@ def test_mixed_precision_learns_too():
     history = train(rpn, InMemory(ShapesDataset(4)), epochs=8, batch_size=4, amp=True)
     assert history[-1]["objectness"] < 0.8 * history[0]["objectness"]
     assert all(p.dtype == torch.float32 for p in rpn.parameters())
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (lambda: False, torch.float16),  # torch that counts no imitation
+        (lambda including_emulation=True: including_emulation, torch.float16),
+        (lambda including_emulation=True: True, torch.bfloat16),
+    ],
+)
+def test_a_gpu_that_imitates_bfloat16_takes_float16(monkeypatch, answer, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", answer)
+    assert MixedPrecision(torch.device("cuda"), on=False).dtype == expected
+    assert MixedPrecision(torch.device("cpu"), on=True).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

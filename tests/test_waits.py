@@ -12,9 +12,11 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rpn_lib import fast
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.border import BorderRule
 from rpn_lib.examples import choose_examples
+from rpn_lib.fast import match_anchors
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import MatchRule, SampleRule, sample_anchors
 from rpn_lib.models import small_rpn
@@ -78,6 +80,30 @@ def five_levels():
     generate = AnchorGenerator([[4 * s] for s in strides], strides=strides)
     sizes = [(-(-IMAGE[0] // s), -(-IMAGE[1] // s)) for s in strides]
     return generate(sizes), generate.grids(sizes)
+
+
+def test_matching_waits_for_nothing():
+    anchors, grids = five_levels()
+    anchors = torch.cat(anchors)
+    generator = torch.Generator().manual_seed(0)
+    boxes = oracles.random_boxes(generator, 40, IMAGE, smallest=8)
+    settings = {
+        "min_num_positives": 30,
+        "gt_labels": torch.arange(1, 41),
+        "valid": torch.rand(len(anchors), generator=generator) < 0.9,
+        "ignore_boxes": boxes[:3] + 10,
+    }
+
+    def match(trusted=True):
+        return match_anchors(anchors, boxes, grids=grids, trusted=trusted, **settings)
+
+    assert len(anchors) * len(boxes) > fast.BLOCK_PAIRS  # so it goes block by block
+    assert waits(match) == {}
+    assert waits(lambda: match(trusted=False))  # to look at boxes is to wait
+    with OnGPU():
+        as_on_gpu = match()
+    for on_gpu, plain in zip(as_on_gpu, match()):
+        assert torch.equal(on_gpu, plain)
 
 
 def test_examples_of_a_batch_wait_for_the_numbers_of_objects_and_background():

@@ -25,14 +25,16 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         the exit code.
     """
+    config = from_values(DataConfig, vars(options))
     splits = options.splits or splits_of(options.folder)
     found = check_folder(
         options.folder,
         splits,
         decode=not options.quick,
+        side=config.side,
         progress=_shown,
         classes=options.classes,
-        **from_values(DataConfig, vars(options)).reading(),
+        **config.reading(),
     )
     for note in found.notes:
         log.info(f"note: {note}")

@@ -8,12 +8,12 @@ from torch.utils.data import Dataset
 
 from rpn_lib.cli.console import log
 from rpn_lib.cli.device import usable_device
-from rpn_lib.cli.objects import SIDES
 from rpn_lib.cli.run_folder import save_figure, write_json
 from rpn_lib.data.folder import open_folder
 from rpn_lib.data.records import Sample
 from rpn_lib.data.resize import Resize
 from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.data.sides import SIDES
 from rpn_lib.models import network_of
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes

@@ -7,7 +7,6 @@ command costs no more than the runs in flight. The table of all of them is
 
 import argparse
 import math
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from rpn_lib.training.experiments import (
     scenes,
 )
 from rpn_lib.training.options import from_values
+from rpn_lib.training.processes import cores
 from rpn_lib.training.progress import Bar, bar
 from rpn_lib.training.runs import (
     finished,
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     log.info(
         f"{len(done)} of {len(setting.runs())} runs are finished, {len(todo)} left"
     )
-    count = min(options.processes or _cores(), len(todo))
+    count = min(options.processes or len(cores()), len(todo))
     try:
         shown: Bar[object]
         with bar(total=len(todo), unit="run") as shown:
@@ -72,14 +72,6 @@ def run(options: argparse.Namespace) -> int:
     write_table(table, setting, finished(folder, setting))
     log.info(f"wrote {table}")
     return 0
-
-
-def _cores() -> int:
-    return (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
 
 
 def _setting(options: argparse.Namespace) -> tuple[Setting, Sets | None]:

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from rpn_lib.cli.console import log
-from rpn_lib.cli.objects import SIDES
 from rpn_lib.cli.propose import network
 from rpn_lib.data.images import read_image
 from rpn_lib.data.resize import Resize
+from rpn_lib.data.sides import SIDES
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ resizing leaves next to nothing are counted, and it is said what would keep them
 Dimension letters: G true boxes of an image; K anchor shapes.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,19 +18,12 @@ from rpn_lib.cli.console import log
 from rpn_lib.coverage import coverage
 from rpn_lib.data.batches import InMemory
 from rpn_lib.data.records import Record, Scan, nothing_to_learn
-from rpn_lib.data.resize import MIN_SIDE, Resize, learnable, too_small
+from rpn_lib.data.resize import Resize, learnable
+from rpn_lib.data.sides import choose_side, on_small_objects
 from rpn_lib.errors import BoxError, DataError
 from rpn_lib.models import count_levels
 from rpn_lib.shapes import suggest_shapes
 from rpn_lib.training.config import NetworkConfig
-
-# Of objects this large after resizing, all but the smallest tenth are at least as large
-# as the stride of the small backbone.
-SMALLEST = 16
-
-
-SIDES = (240, 800)  # least and largest shorter side that is chosen
-
 
 SHAPES = 12  # anchor shapes of a single level; with a pyramid 3 for each
 
@@ -87,33 +79,6 @@ def objects_of(records: Sequence[Record], side: int | None = None) -> Objects:
     )
 
 
-def choose_side(records: Sequence[Record]) -> int:
-    """The shorter side at which all but the smallest tenth of the objects are large.
-
-    Large enough for the small backbone, that is at least its stride. Small images train
-    faster; more than 800 or less than 240 pixels are not chosen.
-
-    Args:
-        records: of a folder.
-
-    >>> from pathlib import Path
-    >>> from rpn_lib.data.records import as_boxes
-    >>> boxes = as_boxes([[0, 0, 40, 40]] * 10)
-    >>> choose_side([Record("a", Path("a.jpg"), (480, 640), boxes, [], boxes[:0])])
-    240
-    """
-    boxes = [torch.as_tensor(record.boxes) for record in records]
-    relative = [
-        (one[:, 2:] - one[:, :2]).prod(1).sqrt() / min(record.size)
-        for one, record in zip(boxes, records)
-    ]
-    sizes = torch.cat([torch.zeros(0), *relative])
-    if not len(sizes):
-        return SIDES[0]
-    wanted = SMALLEST / float(sizes.quantile(0.1))
-    return int(min(max(math.ceil(wanted / 16) * 16, SIDES[0]), SIDES[1]))
-
-
 def refuse_nothing(scan: Scan, side: int) -> str | None:
     """Stop a run that has nothing to learn before it starts.
 
@@ -130,15 +95,10 @@ def refuse_nothing(scan: Scan, side: int) -> str | None:
     empty = nothing_to_learn(scan)
     if empty is not None:
         raise DataError(str(empty))
-    small, total, wanted = too_small(scan.records, side)
-    text = (
-        f"{small:,} of {total:,} objects are smaller than {MIN_SIDE:g} pixels where "
-        f"the shorter side is {side}. They are not learnt, but count in recall; with "
-        f"--side {wanted} all of them would be learnt."
-    )
-    if small == total:
+    text, everything = on_small_objects(scan.records, side)
+    if everything:
         raise DataError(f"There is nothing to learn: {text}")
-    return text if small else None
+    return text or None
 
 
 def check_objects(train_scan: Scan, val_scan: Scan, side: int) -> None:

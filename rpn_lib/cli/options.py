@@ -60,6 +60,21 @@ def checkpoint_option(parser: Any) -> None:
     )
 
 
+def data_option(parser: Any, text: str) -> None:
+    """Add `--data`, a folder of annotated photographs.
+
+    Args:
+        parser: a parser, or a group of one.
+        text: what the help says of it besides.
+    """
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help=f"folder of annotated photographs{text}",
+    )
+
+
 def out_option(parser: Any, default: str, text: str) -> None:
     """Add `--out`, where the results go."""
     parser.add_argument(

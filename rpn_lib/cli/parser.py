@@ -11,6 +11,7 @@ from rpn_lib import __version__
 from rpn_lib.cli.options import (
     add_settings,
     checkpoint_option,
+    data_option,
     device_option,
     out_option,
 )
@@ -82,12 +83,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
         help="what rpn train has written (default: %(default)s)",
     )
     add("--compare", type=Path, metavar="FILE", help="another checkpoint, to compare")
-    add(
-        "--data",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of annotated photographs (default: that of the training)",
-    )
+    data_option(parser, " (default: that of the training)")
     add("--split", help="split to measure on (default: the training's validation)")
     add(
         "--side",
@@ -163,18 +159,12 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     add("--classes", nargs="+", help="the names that objects may have (default: any)")
     add("--quick", action="store_true", help="of pictures read only the size")
     add("--all", action="store_true", help="list each of many problems of one kind")
-    add_settings(parser, DataConfig, READING)
+    add_settings(parser, DataConfig, ("side", *READING))
 
 
 def _experiments_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--data",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of annotated photographs, with splits train and val (default: "
-        "synthetic scenes)",
-    )
+    data_option(parser, ", with splits train and val (default: synthetic scenes)")
     out_option(parser, "runs/experiments", "folder for runs and table")
     add("--seeds", type=int, metavar="N", help="trainings of each kind (default: 5)")
     add(

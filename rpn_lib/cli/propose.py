@@ -9,9 +9,9 @@ from torch import Tensor
 from rpn_lib.cli.console import log
 from rpn_lib.cli.device import usable_device
 from rpn_lib.cli.evaluate import load
-from rpn_lib.cli.objects import SIDES
 from rpn_lib.cli.run_folder import is_own_picture, save_figure, write_json
 from rpn_lib.data.images import SUFFIXES, read_image
+from rpn_lib.data.sides import SIDES
 from rpn_lib.errors import DataError
 from rpn_lib.models import trained_rpn
 from rpn_lib.rpn import RegionProposalNetwork

@@ -202,7 +202,7 @@ def _start(continued: Checkpoints | None, settings: Settings, images: Images) ->
     latest = continued.latest()
     for line in continued.skipped:
         log.info(f"passed over: {line}")
-    start = 0 if latest is None else len(latest[1]["history"])
+    start = 0 if latest is None else len(latest[1].get("history", ()))
     training = settings.training
     total = training.epochs * (images.length // training.batch_size)
     log.info(f"continues after step {start} of {total}")

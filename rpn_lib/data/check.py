@@ -25,6 +25,7 @@ from rpn_lib.data.records import (
     size_problem,
     unreadable_problem,
 )
+from rpn_lib.data.sides import choose_side, on_small_objects
 
 SAME = 0.99  # IoU of two boxes of a class that are one box twice
 
@@ -58,6 +59,7 @@ def check_folder(
     splits: Sequence[str],
     *,
     decode: bool = True,
+    side: int | None = None,
     progress: Callable[[list[Record]], Iterable[Record]] = iter,
     **reading: Any,
 ) -> Checked:
@@ -68,13 +70,15 @@ def check_folder(
         splits: the splits to look at.
         decode: read all of each picture, which alone shows that it is truncated; if
             not, only its size.
+        side: shorter side that a run would resize images to; chosen as a run chooses
+            it if not given.
         progress: wraps the list of images that is gone through, for a bar.
         reading: how to understand the files, see `Reading`.
 
     Raises:
         DataError: no such folder or split.
     """
-    checker = _Checker(Reading(**reading), decode)
+    checker = _Checker(Reading(**reading), decode, side)
     for split in splits:
         scan = scan_folder(root, split, **reading)
         checker.split(split, scan, progress(scan.records))
@@ -84,15 +88,15 @@ def check_folder(
 class _Checker:
     """Goes through the splits and keeps what must be compared between them."""
 
-    def __init__(self, reading: Reading, decode: bool) -> None:
-        self.reading, self.decode = reading, decode
+    def __init__(self, reading: Reading, decode: bool, side: int | None) -> None:
+        self.reading, self.decode, self.side = reading, decode, side
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.notes: dict[str, list[str]] = {}  # each with the splits it is said of
         self.split_of: dict[Path, str] = {}
         self.by_length: defaultdict[int, list[Path]] = defaultdict(list)
         self.images = self.boxes = self.regions = self.covered = 0
-        self.turned = self.deep = self.brightest = 0
+        self.turned = self.odd = self.deep = self.brightest = 0
         self.example = Path()
         self.annotations = Path()
 
@@ -108,11 +112,25 @@ class _Checker:
             self.objects(record, scan)
             self.place(record, split, scan)
         empty = nothing_to_learn(scan)
+        if empty is not None and not scan.records:
+            empty = empty._replace(item=f"split {split}")
         if empty is not None and len(self.problems) == before:
             if canonical(split) == "test":
                 self.notes.setdefault(empty.reason, []).append(split)
             else:
                 self.problems.append(empty)
+        if canonical(split) not in ("val", "test"):
+            self.small(split, scan)
+
+    def small(self, split: str, scan: Scan) -> None:
+        """Look for objects that a run would be unable to learn."""
+        side = self.side or choose_side(scan.records)
+        text, everything = on_small_objects(scan.records, side)
+        if everything:
+            fault = Fault("too small", f"There is nothing to learn: {text}")
+            self.problems.append(Problem(str(scan.annotations), fault))
+        elif text:
+            self.notes.setdefault(text, []).append(split)
 
     def picture(self, record: Record) -> None:
         """Look at a picture."""
@@ -123,12 +141,13 @@ class _Checker:
             self.problems.append(unreadable_problem(record.path, error))
             return
         if look.size != record.size:
-            self.problems.append(size_problem(record, look.size))
+            self.problems.append(size_problem(record, look.size, look.orientation >= 5))
         # On its side, a picture shows by its size how its boxes were drawn.
         elif look.orientation in (2, 3, 4) or (
             look.orientation >= 5 and look.size[0] == look.size[1]
         ):
             self.turned += 1
+        self.odd += look.orientation == 0
         if look.brightest is not None:
             self.deep += 1
             self.brightest = max(self.brightest, look.brightest)
@@ -209,6 +228,11 @@ class _Checker:
                 f"upside down or mirrored; they {done}. Their size cannot tell whether "
                 f"the boxes were drawn before or after: look at one, and if the boxes "
                 f'do not fit, read them with exif="{other}" (--exif {other}).'
+            )
+        if self.odd:
+            notes.append(
+                f"{self.odd:,} pictures have an orientation in their EXIF data that is "
+                "no number from 1 to 8: it is passed over."
             )
         summary = counted(self.images, self.boxes, self.regions)
         return Checked(self.problems, summary, self.warnings, notes)

@@ -17,9 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rpn_lib.data.coco_files import annotation_files, picture_folders, read_json
+from rpn_lib.data.coco_files import (
+    annotation_files,
+    no_picture,
+    picture_folders,
+    read_json,
+)
 from rpn_lib.data.coco_values import (
     LOOKS_LIKE_XYXY,
+    as_float,
     coco_fault,
     order_of,
     read_key,
@@ -31,9 +37,11 @@ from rpn_lib.data.layout import (
     ordered,
 )
 from rpn_lib.data.problems import (
+    LOOKS_LIKE_SHARES,
     Fault,
     Kind,
     Problem,
+    all_are_shares,
     all_fit_as_xyxy,
     leaves_folder,
     leaving_problem,
@@ -120,6 +128,8 @@ class _Reader:
         if all_fit_as_xyxy(self.raw):
             others = [p for p in self.problems if p.kind != "outside"]
             self.problems = [Problem(str(self.path), LOOKS_LIKE_XYXY), *others]
+        if all_are_shares(self.raw):
+            self.note("", LOOKS_LIKE_SHARES)
         records = [
             make_record(*image, found.get(key, []), self.reading, self.counts)
             for key, image in images.items()
@@ -163,7 +173,7 @@ class _Reader:
             if key is not None:
                 self.listed.add(key)
             item = f"image {number}" + (f" ({name})" if name else "")
-            if key is None or not isinstance(name, str):
+            if key is None or not isinstance(name, str) or not name.strip():
                 self.note(item, Fault("id", "It needs an id and a file_name."))
                 continue
             if leaves_folder(name):
@@ -188,13 +198,7 @@ class _Reader:
             if file is not None:
                 images[key] = (name, file, size)
                 continue
-            where = ", ".join(str(place) for place in places)
-            fault = Fault(
-                "no picture",
-                f"The picture is missing; it is not in {where}.",
-                "Copy it there, or take the image out of the file.",
-            )
-            self.note(item, fault)
+            self.note(item, no_picture(self.pictures, places, name))
         return images
 
     def boxes(
@@ -231,7 +235,7 @@ class _Reader:
             if wrong is not None:
                 box = row.get("bbox")
                 if wrong.kind in SHOWN:
-                    item += f" [{', '.join(f'{n:g}' for n in box)}]"
+                    item += f" [{', '.join(f'{as_float(n):g}' for n in box)}]"
                 self.note(item, wrong, droppable=True)
             elif one is not None:
                 found.setdefault(image, []).append(one)
@@ -261,8 +265,8 @@ class _Reader:
             ignored, fault = flag("ignore", row.get("ignore"))
         if fault is not None:
             return None, fault
+        x, y, w, h = box = [as_float(n) for n in box]
         self.raw.append((box, (float(size[0]), float(size[1]))))
-        x, y, w, h = (float(n) for n in box)
         fault = coco_fault(x, y, w, h, size)
         if fault is not None:
             return None, fault

@@ -9,6 +9,7 @@ from typing import Any
 from rpn_lib.data.layout import (
     ALL,
     PICTURES,
+    Pictures,
     folders,
     matching_split,
     split_of,
@@ -25,6 +26,11 @@ ROBOFLOW = "_annotations.coco"
 WORDS = ("instances", "annotations", "annotation", "coco", "labels", "person", "data")
 
 
+# What such names begin with where they hold annotations for another task; beside
+# instances files they are no splits. datumaro's export to COCO writes all of them.
+OTHER_TASKS = ("stuff", "image_info", "panoptic", "captions", "keypoints")
+
+
 def annotation_files(root: Path) -> tuple[dict[str, Path], list[Path]]:
     """The file of each split, and the JSON files that are none."""
     named: dict[str, list[Path]] = {}
@@ -39,6 +45,9 @@ def annotation_files(root: Path) -> tuple[dict[str, Path], list[Path]]:
                 named.setdefault(split, []).append(path)
             else:
                 others.append(path)
+    if any(_is_canonical(path) for paths in named.values() for path in paths):
+        for split in [name for name in named if name.startswith(OTHER_TASKS)]:
+            others += named.pop(split)
     files: dict[str, Path] = {}
     for split, paths in named.items():
         paths.sort(key=lambda path: not _is_canonical(path))
@@ -104,6 +113,18 @@ def picture_folders(root: Path, split: str, path: Path) -> list[Path]:
     beside = subfolder(path.parent, *PICTURES, "data")
     found += [path.parent, *([beside] if beside else [])]
     return list(dict.fromkeys(found))
+
+
+def no_picture(pictures: Pictures, places: list[Path], name: str) -> Fault:
+    """A picture that lies in none of the places, and what to do about it."""
+    where = ", ".join(str(place) for place in places)
+    reason = f"The picture is missing; it is not in {where}."
+    near = pictures.in_other_case(places, name)
+    if near is not None:
+        fix = f"There is {near}: write its name in the same capitals."
+        return Fault("no picture", reason, fix)
+    fix = "Copy it there, or take the image out of the file."
+    return Fault("no picture", reason, fix)
 
 
 def read_json(path: Path) -> tuple[dict[str, list[Any]], Fault | None]:

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from rpn_lib.data.problems import (
+    LARGEST,
     Fault,
     box_problem,
 )
@@ -36,6 +37,28 @@ def whole(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
+def shown(value: object) -> str:
+    """A value for a message, not longer than that.
+
+    >>> shown("7"), shown("x" * 100)[-5:]
+    ("'7'", 'xx...')
+    """
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def as_float(number: float) -> float:
+    """A number of a JSON file, where whole ones may have any length.
+
+    >>> as_float(7), as_float(10**400)
+    (7.0, inf)
+    """
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
 def read_key(value: object) -> int | str | None:
     """What an id is compared by: 7, 7.0 and "7" are the same."""
     number = whole(value)
@@ -61,11 +84,14 @@ def coco_fault(
 def read_size(row: dict[str, Any]) -> tuple[tuple[int, int], Fault | None]:
     """Height and width of an image, and what is wrong with them."""
     height, width = whole(row.get("height")), whole(row.get("width"))
-    if height is not None and width is not None and min(height, width) >= 1:
-        return (height, width), None
+    if height is not None and width is not None:
+        lowest, highest = sorted((height, width))
+        if lowest >= 1 and highest <= LARGEST:
+            return (height, width), None
     return (0, 0), Fault(
         "size",
-        f"height and width are {row.get('height')!r} and {row.get('width')!r}.",
+        f"height and width are {shown(row.get('height'))} and "
+        f"{shown(row.get('width'))}.",
         "Write the size of the picture there, in pixels.",
     )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rpn_lib.data import coco, voc, yolo
 from rpn_lib.data.foreign import foreign_format
+from rpn_lib.data.images import SUFFIXES
 from rpn_lib.data.layout import ALL, canonical, goes_to_validation, matching_split
 from rpn_lib.data.records import OnBadBox, Reading, Scan, Transform
 from rpn_lib.errors import DataError
@@ -73,7 +74,13 @@ def splits_of(root: str | Path) -> list[str]:
     Raises:
         DataError: as of `reader_of`.
     """
-    there = reader_of(root).splits(Path(root))
+    reader = reader_of(root)
+    there = reader.splits(Path(root))
+    if not there:
+        raise DataError(
+            f"{root} holds annotations of {reader.NAME}, but no picture of them. Read "
+            f"are {', '.join(SUFFIXES)}."
+        )
     known = [name for name in there if canonical(name) in ("train", "val", "test")]
     return known or there
 

@@ -8,35 +8,42 @@ from rpn_lib.data.layout import folders
 
 HEAD = 65536  # bytes of a file that are looked at
 
+# Each tool here was run on a small sample, and `rpn check` read what it wrote.
+GLOBOX = "with globox (pip install globox): globox convert"
+
+TO_COCO = "--save_fmt coco --coco_auto_ids"
+
 LABELME = (
-    "LabelMe. Convert it with globox (pip install globox): globox convert FOLDER "
-    "annotations.json --format labelme --save_fmt coco --coco_auto_ids."
+    f"LabelMe. Convert it {GLOBOX} FOLDER annotations.json --format labelme {TO_COCO}."
 )
 
 CVAT = (
     'CVAT\'s own XML. Export the task from CVAT as "COCO 1.0" instead; or convert it '
-    "with globox (pip install globox): globox convert annotations.xml "
-    "annotations.json --format cvat --save_fmt coco --coco_auto_ids."
+    f"{GLOBOX} annotations.xml annotations.json --format cvat {TO_COCO}."
 )
 
 VIA = (
     'VIA (VGG Image Annotator). Open the project in VIA and choose "Export Annotations '
-    '(COCO format)".'
+    '(COCO format)"; or, where the class is the attribute label_id, convert it '
+    f"{GLOBOX} FILE annotations.json --format via-json --img_folder FOLDER {TO_COCO}."
 )
 
 CREATEML = (
-    "CreateML. Roboflow imports it and exports COCO, YOLO or Pascal VOC, which are "
-    "read."
+    "CreateML. The page on running of the book (book/running.md) has a script of a few "
+    "lines that converts it to COCO."
 )
 
 CSV = (
-    "a table of boxes (CSV). Roboflow imports it and exports COCO, YOLO or Pascal VOC, "
-    "which are read."
+    "a table of boxes (CSV). With the columns filename, width, height, class, xmin, "
+    'ymin, xmax and ymax imgann converts it (pip install imgann): python -c "from '
+    "imgann import Convertor; Convertor.csv2coco('.', 'labels.csv', "
+    "'annotations.json', center=False)\"."
 )
 
 TFRECORD = (
-    "TFRecord. Convert it with datumaro (pip install datumaro tensorflow): datum "
-    "convert -if tf_detection_api -i FOLDER -f coco -o converted -- --save-media."
+    "TFRecord. Convert it with datumaro (pip install datumaro[cli,tf]): datum convert "
+    "-if tf_detection_api -i FOLDER -f coco_instances -o converted -- --save-media "
+    "(-if roboflow_tfrecord for an export of Roboflow)."
 )
 
 
@@ -96,6 +103,10 @@ def _record(_path: Path) -> str:
     return TFRECORD
 
 
+def _archive(_path: Path) -> str:
+    return "an archive. Unpack it, and give the folder that comes out."
+
+
 SUSPECTS: dict[str, Callable[[Path], str]] = {
     ".json": _json,
     ".xml": _xml,
@@ -103,4 +114,8 @@ SUSPECTS: dict[str, Callable[[Path], str]] = {
     ".tfrecord": _record,
     ".tfrecords": _record,
     ".record": _record,
+    ".zip": _archive,
+    ".tar": _archive,
+    ".gz": _archive,
+    ".7z": _archive,
 }

@@ -22,6 +22,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
+LFS = b"version https://git-lfs"  # what a file begins with that was not fetched
+
+
 Exif = Literal["apply", "ignore"]
 
 
@@ -46,7 +49,8 @@ class Look(NamedTuple):
 
     Attributes:
         size: `(height, width)`, pixels, upright.
-        orientation: as EXIF numbers it, 1 where there is nothing to turn.
+        orientation: as EXIF numbers it, 1 where there is nothing to turn; 0 where what
+            stands there is no such number.
         brightest: of a picture of more than 8 bits that was decoded, its highest value.
     """
 
@@ -165,9 +169,9 @@ def _opened(path: str | Path, max_pixels: int | None) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says, where it says it as it should: a whole number from 1 to 8."""
+    """What EXIF says: a whole number from 1 to 8, or 0 for anything else."""
     noted = image.getexif().get(ORIENTATION, 1)
-    return noted if isinstance(noted, int) and 1 <= noted <= 8 else 1
+    return noted if isinstance(noted, int) and 1 <= noted <= 8 else 0
 
 
 def _unreadable(path: str | Path, error: Exception) -> PictureError:
@@ -195,6 +199,9 @@ def why_unreadable(path: str | Path, error: Exception) -> str:
     if Path(path).is_file() and not Path(path).stat().st_size:
         return "the file is empty."
     if isinstance(error, UnidentifiedImageError):
+        with Path(path).open("rb") as file:
+            if file.read(len(LFS)) == LFS:
+                return "it is a pointer of Git LFS in place of the file: git lfs pull."
         return "it is in no format that Pillow knows."
     return f"{str(error).rstrip('.')}."
 

@@ -162,6 +162,15 @@ class Pictures:
                 return path.parent / found
         return None
 
+    def in_other_case(self, folders: Sequence[Path], name: str) -> Path | None:
+        """A picture whose name differs in capitals alone: it may be another one."""
+        for folder in folders:
+            path = folder / name
+            for found in self.listing(path.parent).values():
+                if found.lower() == path.name.lower():
+                    return path.parent / found
+        return None
+
     def of_stem(
         self, folders: Sequence[Path], stem: str, ending: str = ""
     ) -> Path | None:

@@ -37,10 +37,17 @@ Kind = Literal[
     "leak",
     "whole image",
     "no object",
+    "too small",
     "dark",
 ]
 
 GROUPED = 10  # of one kind; where there are more, `report` gives an example and a count
+
+
+LARGEST = 10**9  # pixels of a side; no picture has more
+
+
+THIN = 1e-3  # pixels; in float32 the sides of such a box may be equal
 
 
 class Fault(NamedTuple):
@@ -129,10 +136,11 @@ def box_problem(
             f"{high} is less than {low}.",
             "The corners are swapped, or the numbers are x, y, width and height.",
         )
-    if x1 == x2 or y1 == y2:
+    if min(x2 - x1, y2 - y1) < THIN:
+        name, thin = ("width", x2 - x1) if x2 - x1 < THIN else ("height", y2 - y1)
         return Fault(
             "zero",
-            f"The {'width' if x1 == x2 else 'height'} is zero.",
+            f"The {name} is {f'{thin:.1g} pixels' if thin else 'zero'}.",
             "Such a box marks no object: delete it, or draw it anew.",
         )
     outside = max(-x1, -y1, x2 - width, y2 - height)
@@ -205,6 +213,30 @@ def all_fit_as_xyxy(
             for (x1, y1, x2, y2), (high, wide) in numbers
         )
     )
+
+
+LOOKS_LIKE_SHARES = Fault(
+    "format",
+    "All coordinates lie between 0 and 1: they look like shares of the width and the "
+    "height.",
+    "Multiply them by width and height; in this format they are pixels.",
+)
+
+
+def all_are_shares(
+    boxes: Iterable[tuple[Sequence[float], tuple[float, float]]], least: int = 3
+) -> bool:
+    """Whether boxes that should be pixels look like shares of width and height.
+
+    Args:
+        boxes: four numbers, and `(height, width)` of the image, of each box.
+        least: with fewer boxes than this nothing is said.
+
+    >>> all_are_shares([([0.1, 0.2, 0.3, 0.4], (100, 100))] * 3)
+    True
+    """
+    numbers = [box for box, _ in boxes]
+    return len(numbers) >= least and all(0 <= n <= 1 for box in numbers for n in box)
 
 
 def leaves_folder(name: str) -> bool:

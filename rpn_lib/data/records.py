@@ -279,8 +279,11 @@ def nothing_to_learn(scan: Scan) -> Problem | None:
     Args:
         scan: of the split.
     """
-    if not scan.records or any(len(record.boxes) for record in scan.records):
+    if any(len(record.boxes) for record in scan.records):
         return None
+    if not scan.records:
+        fault = Fault("no object", "It names no image.", "Is it the right file?")
+        return Problem(str(scan.annotations), fault)
     regions = sum(len(record.crowds) for record in scan.records)
     what = f"The {len(scan.records):,} images hold no object"
     if regions:
@@ -322,19 +325,26 @@ def picture_problem(
         look = look_at(record.path, decode, how.exif, how.max_pixels)
     except PictureError as error:
         return unreadable_problem(record.path, error)
-    return None if look.size == record.size else size_problem(record, look.size)
+    if look.size == record.size:
+        return None
+    return size_problem(record, look.size, look.orientation >= 5)
 
 
-def size_problem(record: Record, found: tuple[int, int]) -> Problem:
+def size_problem(
+    record: Record, found: tuple[int, int], on_side: bool = True
+) -> Problem:
     """A picture whose size is not that of its annotation.
 
     Args:
         record: the annotation.
         found: `(height, width)` of the picture.
+        on_side: whether its camera noted that it is stored on its side, or may have.
     """
     height, width = record.size
     fix = "One of them was resized or turned without the other."
-    if found == (width, height):
+    if found == (width, height) and not on_side:
+        fix += " Or width and height are exchanged in the annotation."
+    elif found == (width, height):
         fix += (
             " If the boxes were drawn on the picture as it is stored, not as its "
             'camera turned it, read it with exif="ignore" (--exif ignore).'

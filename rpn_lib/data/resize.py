@@ -7,19 +7,15 @@ measured on them like on all others. It is not trained on them: `tidy` drops the
 Dimension letters: G true boxes of an image.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import clamp_bounding_boxes
 
-from rpn_lib.data.records import Boxes, Record, Sample, Target
+from rpn_lib.data.records import Boxes, Sample, Target
+from rpn_lib.data.sides import MIN_SIDE, fitted_size
 from rpn_lib.errors import BoxError
-
-# Pixels; a box of which less is left marks nothing that could be learnt.
-MIN_SIDE = 2.0
 
 
 def tidy(image: Tensor, target: Target) -> Sample:
@@ -85,10 +81,7 @@ class Resize(nn.Module):
         >>> Resize(96).size_of((192, 256)), Resize(96).size_of((100, 1000))
         ((96, 128), (16, 160))
         """
-        short, long = self.side, int(self.side * max(size) / min(size))
-        if long > self.longest:
-            short, long = max(int(self.longest * short / long), 1), self.longest
-        return (short, long) if size[0] <= size[1] else (long, short)
+        return fitted_size(size, self.side)
 
     def boxes_of(self, boxes: Boxes | Tensor, size: tuple[int, int]) -> Tensor:
         """What becomes of the boxes of an image, without the image.
@@ -130,32 +123,3 @@ def learnable(boxes: Tensor) -> Tensor:
     [True, False]
     """
     return (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(dim=1)
-
-
-def too_small(records: Sequence[Record], side: int) -> tuple[int, int, int]:
-    """How many objects become too small to be learnt, and where they would not.
-
-    Args:
-        records: of the images.
-        side: shorter side after resizing.
-
-    Returns:
-        the number of those objects, of all objects, and the shorter side at which every
-        one of them would be learnt.
-
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> boxes = np.array([[0, 0, 9, 9], [0, 0, 90, 3]], dtype=np.float32)
-    >>> too_small([Record("a", Path(), (960, 960), boxes, ["", ""], boxes[:0])], 240)
-    (1, 2, 641)
-    """
-    fit = Resize(side)
-    small = total = wanted = 0
-    for record in records:
-        boxes = fit.boxes_of(record.boxes, record.size)
-        lost = ~learnable(boxes)
-        small, total = small + int(lost.sum()), total + len(boxes)
-        if lost.any():
-            shortest = (boxes[lost, 2:] - boxes[lost, :2]).min()
-            wanted = max(wanted, int(side * MIN_SIDE / float(shortest)) + 1)
-    return small, total, wanted

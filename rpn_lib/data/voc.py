@@ -11,7 +11,6 @@ becomes `(xmin - 1, ymin - 1, xmax, ymax)` here.
 Dimension letters: see `rpn_lib.data.records`.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +24,9 @@ from rpn_lib.data.layout import (
     subfolder,
 )
 from rpn_lib.data.problems import (
+    LARGEST,
     Fault,
     Problem,
-    all_fit_as_xywh,
     leaves_folder,
     leaving_problem,
 )
@@ -45,7 +44,7 @@ from rpn_lib.data.records import (
 from rpn_lib.data.voc_files import image_lists, read_list, read_xml, xml_folders
 from rpn_lib.data.voc_values import (
     CORNERS,
-    as_xywh,
+    of_another_format,
     read_number,
     rotation_of,
     voc_fault,
@@ -135,7 +134,9 @@ class _Reader:
         try:
             names = read_list(listing.read_text(encoding="utf-8-sig"), is_there)
         except UnicodeDecodeError as error:
-            raise DataError(f"{listing} is no text in UTF-8: {error}.") from error
+            raise DataError(
+                f"{listing} is no text in UTF-8: {error}. Save it anew."
+            ) from error
         picture = subfolder(self.root, "jpegimages", "images") or (
             self.root / "JPEGImages"
         )
@@ -235,7 +236,7 @@ class _Reader:
                 self.counts["size"] += 1
                 return self.measured(picture)
             value, reason = read_number(tree, key)
-            if not reason and not 1 <= value < math.inf:
+            if not reason and not 1 <= value <= LARGEST:
                 reason = f"{key} is {value:g}."
             if reason:
                 fix = "Write the size of the picture there, in pixels."
@@ -271,6 +272,8 @@ class _Reader:
             reason = next((why for _, why in read if why), "")
             if reason:
                 fix = "Write four numbers: xmin, ymin, xmax, ymax."
+                if element.find("robndbox") is not None:
+                    fix = "roLabelImg's robndbox is not read: write the upright box."
                 fault = Fault("number", f"bndbox/{reason}", fix)
             else:
                 corners = [value for value, _ in read]
@@ -293,9 +296,7 @@ class _Reader:
 
     def result(self, annotations: Path) -> Scan:
         """All that was read."""
-        problems = self.problems
-        if all_fit_as_xywh(self.raw):
-            problems = as_xywh(problems, str(self.root / "Annotations"))
+        problems = of_another_format(self.problems, self.raw, self.root)
         known = sorted({label for record in self.records for label in record.classes})
         notes = self.notes + notes_on(self.counts)
         classes = list(self.reading.classes or known)

@@ -92,6 +92,8 @@ def read_xml(path: Path, name: str) -> Element | Fault:
     """
     try:
         tree: Element = parse(path).getroot()
+        for element in tree.iter():  # a namespace says nothing here
+            element.tag = element.tag.rsplit("}", 1)[-1]
         return tree
     except FileNotFoundError:
         return Fault(

@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from rpn_lib.data.problems import (
+    LOOKS_LIKE_SHARES,
     Fault,
     Problem,
+    all_are_shares,
+    all_fit_as_xywh,
     box_problem,
 )
 
@@ -55,16 +59,33 @@ def rotation_of(element: Element) -> float:
     return 0.0
 
 
-def as_xywh(problems: list[Problem], where: str) -> list[Problem]:
+LOOKS_LIKE_XYWH = Fault(
+    "format",
+    "The boxes look like x, y, width and height: read so, every one lies in its image; "
+    "read as two corners, some have their corners swapped.",
+    "Convert all of them: xmax = xmin + width - 1, ymax = ymin + height - 1.",
+)
+
+
+def of_another_format(
+    problems: list[Problem],
+    boxes: Sequence[tuple[Sequence[float], tuple[float, float]]],
+    root: Path,
+) -> list[Problem]:
     """One message for the data set in place of one for every box that happens to show.
 
-    The boxes whose corners happen to be in order would be silently wrong.
+    The boxes whose numbers happen to fit would be silently wrong.
+
+    Args:
+        problems: of all boxes.
+        boxes: four numbers as they stand, and `(height, width)` of the image.
+        root: the folder.
     """
-    fault = Fault(
-        "format",
-        "The boxes look like x, y, width and height: read so, every one lies in "
-        "its image; read as two corners, some have their corners swapped.",
-        "Convert all of them: xmax = xmin + width - 1, ymax = ymin + height - 1.",
-    )
-    others = [problem for problem in problems if problem.kind != "swapped"]
-    return [Problem(where, fault), *others]
+    where = str(root / "Annotations")
+    if all_fit_as_xywh(boxes):
+        others = [one for one in problems if one.kind != "swapped"]
+        return [Problem(where, LOOKS_LIKE_XYWH), *others]
+    if all_are_shares(boxes):
+        others = [one for one in problems if one.kind != "first pixel"]
+        return [Problem(where, LOOKS_LIKE_SHARES), *others]
+    return problems

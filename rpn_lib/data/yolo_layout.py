@@ -83,11 +83,14 @@ def has_rows(root: Path) -> bool:
 
 
 def first_row(path: Path) -> bool:
-    """Whether a text file begins with a row of numbers such as YOLO's."""
+    """Whether a text file begins with a row such as YOLO's, a class and numbers.
+
+    Rows with a name or with commas are none, but are meant to be: the reader says so.
+    """
     try:
         with path.open(encoding="utf-8-sig") as file:
-            words = file.readline().split()
-        return len(words) >= 5 and all(math.isfinite(float(w)) for w in words)
+            words = file.readline().replace(",", " ").split()
+        return len(words) >= 5 and all(math.isfinite(float(w)) for w in words[1:])
     except (OSError, ValueError):
         return False
 
@@ -109,22 +112,12 @@ def read_layout(root: Path) -> Layout:
         entries = content.get(split)
         if not entries:
             continue
-        pictures: list[Path] = []
         missing = layout.missing.setdefault(canonical(split), [])
-        for entry in entries if isinstance(entries, list) else [entries]:
-            place = _resolved(root, base, str(entry))
-            if place is None:
-                missing.append(
-                    Fault(
-                        "no picture",
-                        f"{split}: there is no {entry} in {base}.",
-                        "Correct the path; nothing outside the data folder is read.",
-                    )
-                )
-            elif place.is_dir():
-                pictures += _pictures_below(place)
-            else:
-                pictures += _named_pictures(root, base, place, missing)
+        pictures = [
+            picture
+            for entry in (entries if isinstance(entries, list) else [entries])
+            for picture in _pictures_of(root, base, f"{split}: ", str(entry), missing)
+        ]
         # Tools name a folder for test even where they write none.
         if pictures or split != "test":
             layout.pictures[canonical(split)] = pictures
@@ -134,6 +127,23 @@ def read_layout(root: Path) -> Layout:
     if not layout.pictures:
         layout.pictures = _found_pictures(root)
     return layout
+
+
+def _pictures_of(
+    root: Path, base: Path, where: str, entry: str, faults: list[Fault]
+) -> list[Path]:
+    """The pictures of an entry: a folder, a list in a text file, or a picture."""
+    place = _resolved(root, base, entry)
+    if place is None:
+        reason = f"{where}there is no {entry} in {base}."
+        fix = "Correct the path; nothing outside the data folder is read."
+        faults.append(Fault("no picture", reason, fix))
+        return []
+    if place.is_dir():
+        return _pictures_below(place)
+    if place.suffix.lower() in SUFFIXES:
+        return [place]
+    return _named_pictures(root, base, place, faults)
 
 
 def _classes(content: dict[str, Any], faults: list[Fault]) -> dict[int, str]:
@@ -149,7 +159,10 @@ def _classes(content: dict[str, Any], faults: list[Fault]) -> dict[int, str]:
             faults.append(
                 Fault("class", "names: a key is no whole number.", "Number them.")
             )
-    elif names is None and isinstance(number, int):
+    elif names is not None:
+        reason = f"names is {str(names)[:60]!r}."
+        faults.append(Fault("class", reason, "Write a list, or a number for each."))
+    elif isinstance(number, int):
         classes = {i: str(i) for i in range(number)}
     if isinstance(number, int) and classes and len(classes) != number:
         faults.append(
@@ -200,8 +213,14 @@ def _named_pictures(
     root: Path, base: Path, listing: Path, faults: list[Fault]
 ) -> list[Path]:
     """The pictures of a text file with one path a line."""
-    pictures = []
-    for number, line in enumerate(listing.read_text("utf-8-sig").splitlines(), 1):
+    pictures: list[Path] = []
+    try:
+        lines = listing.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"{listing.name} is no list of pictures: {error}."
+        faults.append(Fault("unreadable", reason, "Write a path a line, in UTF-8."))
+        return []
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         path = _resolved(root, base, line.strip())

@@ -90,6 +90,16 @@ def processes(device: str = "cpu") -> Iterator[str]:
             dist.destroy_process_group()
 
 
+def cores() -> list[int]:
+    """The numbers of the cores that this process may use, in order.
+
+    Where the system does not tell (macOS, Windows), all of the machine.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return [*range(os.cpu_count() or 1)]
+
+
 @contextmanager
 def _own_cores(device: str) -> Iterator[None]:
     """Give each process of a machine cores of its own, where Linux allows it.
@@ -99,20 +109,20 @@ def _own_cores(device: str) -> Iterator[None]:
     take turns on a core. (A GPU's driver has its own threads: they are left alone.)
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
-    share = len(cores) // processes
+    there = cores() if sys.platform == "linux" else []
+    share = len(there) // processes
     if device != "cpu" or share == 0:
         yield
         return
     first = int(os.environ.get("LOCAL_RANK", "0")) * share
     threads = torch.get_num_threads()
-    os.sched_setaffinity(0, cores[first : first + share])
+    os.sched_setaffinity(0, there[first : first + share])
     torch.set_num_threads(min(threads, share))
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, there)
 
 
 def _is_lost(error: RuntimeError) -> bool:

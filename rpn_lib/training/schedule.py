@@ -1,5 +1,6 @@
 """What moves the weights: the optimiser, the learning rate, mixed precision."""
 
+import inspect
 import math
 from typing import Any
 
@@ -82,7 +83,7 @@ class MixedPrecision:
 
     def __init__(self, device: torch.device, on: bool) -> None:
         self.device, self.on, self.dtype = device, on, torch.bfloat16
-        if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        if device.type == "cuda" and not _computes_bf16():
             self.dtype = torch.float16
         scaled = on and self.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=scaled)
@@ -90,3 +91,15 @@ class MixedPrecision:
     def __call__(self) -> torch.autocast:
         """What the forward pass runs in."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.on)
+
+
+def _computes_bf16() -> bool:
+    """Whether the GPU itself computes in bfloat16.
+
+    torch answers yes for older ones as well, which imitate it slowly in float32. The
+    versions of torch that know no `including_emulation` did not count them.
+    """
+    ask = torch.cuda.is_bf16_supported
+    if "including_emulation" in inspect.signature(ask).parameters:
+        return bool(ask(including_emulation=False))
+    return bool(ask())

@@ -116,6 +116,14 @@ class TrainingState:
                 raise TrainingError(f"No checkpoint is whole: {every}")
             return
         path, state = found
+        needed = {"run", "model", "random", "names", "history", *self._parts()}
+        missing = sorted(needed - state.keys())
+        if missing:
+            raise TrainingError(
+                f"{path} is no checkpoint of a run that can be continued: it has no "
+                f"{', '.join(missing)}. Remove it to continue from the one before, or "
+                "start a new run in another folder."
+            )
         try:
             self._check_same(path, state["run"])
             self.rpn.load_state_dict(state["model"])
