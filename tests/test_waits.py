@@ -8,6 +8,7 @@ way, and what would wait is noted.
 from collections import Counter
 
 import oracles
+import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -82,7 +83,9 @@ def five_levels():
     return generate(sizes), generate.grids(sizes)
 
 
-def test_matching_waits_for_nothing():
+@pytest.mark.parametrize("few", [2**18, 2**12], ids=["all pairs", "blocks"])
+def test_matching_waits_for_nothing(few, monkeypatch):
+    monkeypatch.setattr(fast, "BLOCK_PAIRS", few)
     anchors, grids = five_levels()
     anchors = torch.cat(anchors)
     generator = torch.Generator().manual_seed(0)
@@ -97,7 +100,6 @@ def test_matching_waits_for_nothing():
     def match(trusted=True):
         return match_anchors(anchors, boxes, grids=grids, trusted=trusted, **settings)
 
-    assert len(anchors) * len(boxes) > fast.BLOCK_PAIRS  # so it goes block by block
     assert waits(match) == {}
     assert waits(lambda: match(trusted=False))  # to look at boxes is to wait
     with OnGPU():
