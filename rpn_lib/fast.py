@@ -205,8 +205,8 @@ def _iou_rows(
     width = torch.minimum(ax2, gx2).sub_(torch.maximum(ax1, gx1)).clamp_(min=0)
     height = torch.minimum(ay2, gy2).sub_(torch.maximum(ay1, gy1)).clamp_(min=0)
     intersection = width.mul_(height)  # (G, block)
-    union = (box_area(anchors) + box_area(gt_boxes)[:, None]).sub_(intersection)
-    iou = intersection.div_(positive(union))
+    gt_area = positive(box_area(gt_boxes))[:, None]
+    iou = intersection.div_((box_area(anchors) + gt_area).sub_(intersection))
     return iou if valid is None else iou.mul_(valid[block])
 
 

@@ -217,8 +217,8 @@ def label_anchors(
     background = iou < rule.negative_iou
     if unknown is not None:
         background &= ~unknown
-    labels = background.long().sub_(1).masked_fill_(positive, 1)
-    return labels if valid is None else labels.masked_fill_(~valid, -1)
+    labels = background.char().sub_(1).masked_fill_(positive, 1)  # small, so quick
+    return (labels if valid is None else labels.masked_fill_(~valid, -1)).long()
 
 
 def with_classes(labels: Tensor, gt_index: Tensor, gt_labels: Tensor | None) -> Tensor:

@@ -124,7 +124,7 @@ class _Grids:
         high = torch.minimum(high, corners[:, 2:].reshape(-1, 1))
         low = torch.maximum(low, corners[:, :2].reshape(-1, 1))
         sides = high.sub_(low).clamp_(min=0).view(-1, 2, TILE)
-        gt_area = box_area(corners)[:, None, None]
+        gt_area = positive(box_area(corners))[:, None, None]
         extent = self.extent[tiles]  # (T, 2, 8)
         area = extent[:, 1, :, None] * extent[:, 0, None, :]  # (T, 8, 8)
         step = self.layout.step[tiles]
@@ -190,7 +190,7 @@ def _tile_iou(sides: Tensor, area: Tensor, gt_area: Tensor) -> Tensor:
     of what is shared along a column's x and a row's y: (P, 2, 8), not (P, 8, 8, 2).
     """
     shared = sides[:, 0, None, :] * sides[:, 1, :, None]
-    return shared.div_(positive((area + gt_area).sub_(shared)))
+    return shared.div_((area + gt_area).sub_(shared))
 
 
 def check_grids(grids: Sequence[tuple[int, int, int]], num_anchors: int) -> None:
@@ -230,7 +230,8 @@ def all_pairs(
     own = across[:, 2] - across[:, 0], down[:, 3] - down[:, 1]
     area = _products(*own, grids)  # (N,)
     shared = _products(width.clamp_(min=0), height.clamp_(min=0), grids)  # (G, N)
-    return shared.div_(positive((area + box_area(gt_boxes)[:, None]).sub_(shared)))
+    gt_area = positive(box_area(gt_boxes))[:, None]
+    return shared.div_((area + gt_area).sub_(shared))
 
 
 @lru_cache(maxsize=16)
@@ -261,17 +262,20 @@ def _products(
     return result
 
 
-def positive(union: Tensor) -> Tensor:
-    """In place of a union of 0 the smallest number: a shared area of 0 stays 0.
+def positive(area: Tensor) -> Tensor:
+    """In place of an area of 0 the smallest number: then no union is 0, either.
+
+    Two areas and what they share are rounded so that a union is never smaller than the
+    larger of the two; so a shared area of 0 stays 0, and no IoU changes.
 
     Args:
-        union: changed in place.
+        area: changed in place.
 
     >>> positive(torch.zeros(1)) > 0
     tensor([True])
     """
-    limits = torch.finfo(union.dtype)
-    return union.clamp_(min=limits.tiny * limits.eps)
+    limits = torch.finfo(area.dtype)
+    return area.clamp_(min=limits.tiny * limits.eps)
 
 
 def on_grids(

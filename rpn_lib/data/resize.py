@@ -7,6 +7,7 @@ measured on them like on all others. It is not trained on them: `tidy` drops the
 Dimension letters: G true boxes of an image.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
@@ -14,7 +15,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import clamp_bounding_boxes
 
 from rpn_lib.data.records import Boxes, Sample, Target
-from rpn_lib.data.sides import MIN_SIDE, fitted_size
+from rpn_lib.data.sides import MIN_SIDE, fitted_boxes, fitted_size, longest_side
 from rpn_lib.errors import BoxError
 
 
@@ -69,8 +70,8 @@ class Resize(nn.Module):
         super().__init__()
         if side < 32:
             raise BoxError(f"side={side} must be 32 pixels or more.")
-        self.side, self.longest = side, side * 5 // 3
-        self.resize = v2.Resize(side, max_size=self.longest, antialias=True)
+        self.side = side
+        self.resize = v2.Resize(side, max_size=longest_side(side), antialias=True)
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """What becomes of an image's size, without the image.
@@ -93,11 +94,7 @@ class Resize(nn.Module):
         >>> Resize(240).boxes_of(torch.tensor([[0.0, 0, 40, 40]]), (480, 640)).tolist()
         [[0.0, 0.0, 20.0, 20.0]]
         """
-        height, width = self.size_of(size)
-        plain = torch.as_tensor(boxes)
-        ratios = [width / size[1], height / size[0]] * 2
-        limits = torch.tensor([width, height] * 2)
-        return torch.minimum(plain * torch.tensor(ratios), limits).clamp(min=0)
+        return torch.from_numpy(fitted_boxes(np.asarray(boxes), size, self.side))
 
     def forward(self, image: Tensor, target: Target) -> Sample:
         """Resize image and boxes."""

@@ -24,6 +24,11 @@ SMALLEST = 16
 SIDES = (240, 800)  # least and largest shorter side that is chosen
 
 
+def longest_side(side: int) -> int:
+    """The longest that a longer side becomes, where the shorter one is to be `side`."""
+    return side * 5 // 3
+
+
 def fitted_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Height and width of an image after resizing.
 
@@ -37,7 +42,7 @@ def fitted_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     >>> fitted_size((192, 256), 96), fitted_size((100, 1000), 96)
     ((96, 128), (16, 160))
     """
-    longest = side * 5 // 3
+    longest = longest_side(side)
     short, long = side, int(side * max(size) / min(size))
     if long > longest:
         short, long = max(int(longest * short / long), 1), longest
