@@ -122,7 +122,8 @@ def _at_once(
     counts = (gt_best_iou > 0) & (gt_best_iou >= least)
     # What a best IoU has more than an anchor's is 0 where they are equal. One that does
     # not count is reached by none. (Floats: `any` of a column of bools is slow.)
-    missing = gt_best_iou.masked_fill(~counts, torch.inf)[:, None] - pairs
+    best = gt_best_iou.masked_fill(~counts, torch.inf)[:, None]
+    missing = torch.sub(best, pairs, out=pairs)  # the last look at the pairs
     return iou, gt_index, gt_best_iou, missing.amin(dim=0) == 0
 
 
@@ -134,7 +135,7 @@ def _column_max(rows: Tensor) -> tuple[Tensor, Tensor]:
     less = (rows - highest).sign_()  # 0 where a row has the highest, -1 elsewhere
     countdown = torch.arange(count, 0, -1, dtype=rows.dtype, device=rows.device)
     # G, G - 1, ... for the highest; 0 and less for the others.
-    first = torch.add(countdown[:, None], less, alpha=count).amax(dim=0)
+    first = torch.add(countdown[:, None], less, alpha=count, out=less).amax(dim=0)
     return highest, first.neg_().add_(count).long()
 
 
