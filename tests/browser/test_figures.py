@@ -139,12 +139,16 @@ def test_every_slider_of_every_figure(open_page, path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_figures_fit_a_phone(open_page, path):
+def test_figures_fit_a_phone_in_the_dark(open_page, path):
     built = ROOT / "_build" / "html" / "notebooks" / f"{path.stem}.html"
     page = open_page(built, width=360, color_scheme="dark", has_touch=True)
     for figure, spec in zip(page.locator("rpn-explorer").all(), specs_of(path)):
         assert figure.bounding_box()["x"] >= 0
         assert figure.bounding_box()["width"] <= 344
+        panel = figure.evaluate(
+            "e => getComputedStyle(e.parentElement).backgroundColor"
+        )
+        assert panel == "rgba(0, 0, 0, 0)"  # not the pale one of the theme
         slider = figure.locator("input").first
         at = [start for _, _, start, *_ in spec["sliders"]]
         at[0] = len(spec["sliders"][0][1]) - 1
