@@ -171,7 +171,8 @@ def test_exempt_chapters_are_warned_and_others_refused(tmp_path):
 
 @pytest.mark.usefixtures("exempt_01")
 def test_what_needs_no_exemption_any_more_is_told(tmp_path):
-    path = write(tmp_path, notebook_of("import a", "import b"), "01_done")
+    folded = ("import b", "hide-input")
+    path = write(tmp_path, notebook_of("import a", folded), "01_done")
     (line,) = rules.warnings(path)
     assert "needs no exemption any more from: cells, imports" in line
 
@@ -182,6 +183,12 @@ def test_judges_of_answers_are_folded(tmp_path):
         found = problems(tmp_path, (judge, "exercise-check", *tags))
         assert ("[1] judges an answer" in found) != folded
     assert "judges" not in problems(tmp_path, ("check_value(a, b)", "exercise-check"))
+
+
+def test_imports_are_folded(tmp_path):
+    for tags, folded in ((), False), (("hide-input",), True):
+        found = problems(tmp_path, "import a", ("import b", *tags))
+        assert ("[2] imports" in found) != folded
 
 
 # ---- What a notebook's outputs depend on -------------------------------------------

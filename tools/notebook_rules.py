@@ -202,6 +202,8 @@ def _soft(notebook):
     ]
     if importing not in ([], [1], [1, 2]):  # the first looks for rpn_lib, no more
         yield "imports", f"imports in cells {importing}; do it all in the second"
+    if importing == [1, 2] and not _is_folded(cells[1]):
+        yield "imports", "cell [2] imports what the chapter uses: tag it hide-input"
     for number, cell in enumerate(cells, start=1):
         long = code_lines(cell.source) > MAX_JUDGE
         if "exercise-check" in tags(cell) and long and not _is_folded(cell):
