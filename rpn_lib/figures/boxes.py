@@ -14,6 +14,7 @@ import matplotlib.patheffects as effects
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -210,7 +211,7 @@ def _label(ax: Axes, text: str, point: tuple[float, float], color: str) -> None:
 
 
 def legend(
-    ax: Axes,
+    ax: Axes | Figure,
     styles: Sequence[str],
     names: Mapping[str, str] | None = None,
     dots: Collection[str] = (),
@@ -219,11 +220,11 @@ def legend(
     """Explain the kinds of box in a figure.
 
     Args:
-        ax: axes to put the legend into.
+        ax: axes, or a whole figure, to put the legend into.
         styles: keys of `STYLES`; those without a label or name are left out.
         names: what this legend calls a style, in place of its label.
         dots: those of the styles that the figure draws as points.
-        **kwargs: handed on to matplotlib's `Axes.legend`.
+        **kwargs: handed on to matplotlib's `legend`.
 
     >>> ax = show_image(torch.zeros(3, 24, 32))
     >>> legend(ax, ["gt", "anchor"], loc="lower right")

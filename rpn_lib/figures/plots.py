@@ -61,7 +61,7 @@ def found_figure(
         draw_boxes(ax, gt, "gt")
         if hit.any():
             draw_boxes(ax, boxes[iou[hit].argmax(dim=1).to(boxes.device)], "proposal")
-    legend(axes[0], ["gt", "proposal"], loc="lower left")
+    legend(figure, ["gt", "proposal"], loc="outside lower center", ncols=2)
     figure.suptitle(
         f"True boxes, and for each the best of {k} proposals (IoU 0.5 or more)"
     )
