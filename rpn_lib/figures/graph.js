@@ -25,23 +25,20 @@ function rpnGraph(kernel) {
   // Places of all elements of `shape`, row by row, where axis i has `steps[i]`. Slicing,
   // transposing and broadcasting are the same walk with other steps.
   function places(shape, steps, start = 0) {
-    const all = new Int32Array(volume(shape));
-    const index = shape.map(() => 0);
-    for (let n = 0, at = start; n < all.length; n++) {
-      all[n] = at;
-      for (let i = shape.length - 1; i >= 0; i--) {
-        at += steps[i];
-        if (++index[i] < shape[i]) break;
-        at -= steps[i] * shape[i];
-        index[i] = 0;
-      }
+    const all = new Int32Array(volume(shape)).fill(start, 0, 1);
+    let size = 1; // of the block that is done, from the last axis on
+    for (let i = shape.length - 1; i >= 0; i--) {
+      const end = size * shape[i];
+      for (let n = size; n < end; n++) all[n] = all[n - size] + steps[i];
+      size = end;
     }
     return all;
   }
 
   const pick = ({ type, data }, shape, where) => {
     const out = fill(type, shape);
-    for (let n = 0; n < where.length; n++) out.data[n] = data[where[n]];
+    const to = out.data;
+    for (let n = 0; n < to.length; n++) to[n] = data[where[n]];
     return out;
   };
 
@@ -60,64 +57,116 @@ function rpnGraph(kernel) {
     return shape;
   }
 
-  function spread(tensor, shape) { // places of its elements once it has that shape
+  function spread(tensor, shape) { // its steps once it has that shape
     const missing = shape.length - tensor.shape.length;
     const steps = strides(tensor.shape);
-    return places(shape, shape.map((_, i) => (
-      i < missing || tensor.shape[i - missing] === 1 ? 0 : steps[i - missing])));
+    return shape.map((_, i) => (
+      i < missing || tensor.shape[i - missing] === 1 ? 0 : steps[i - missing]));
   }
 
-  const each = (f, type) => ([x], attributes) => { // an operator on every element
-    const out = fill(type ?? x.type, x.shape);
-    for (let n = 0; n < out.data.length; n++) out.data[n] = f(x.data[n], attributes);
-    return out;
-  };
+  // Where the rows of each tensor begin once all have that shape, and the steps along a row.
+  function rows(tensors, shape) {
+    const all = tensors.map((tensor) => spread(tensor, shape));
+    return [all.map((steps) => places(shape.slice(0, -1), steps.slice(0, -1))),
+      all.map((steps) => steps.at(-1) ?? 0)];
+  }
 
-  const pairs = (f, type) => (tensors) => tensors.reduce((x, y) => {
-    const shape = common([x.shape, y.shape]);
-    const out = fill(type ?? x.type, shape);
-    const [first, second] = [spread(x, shape), spread(y, shape)];
-    const g = typeof f === 'function' ? f : f[x.type];
-    for (let n = 0; n < out.data.length; n++) {
-      out.data[n] = g(x.data[first[n]], y.data[second[n]]);
+  // A copy of a loop for one operator, which the loop is given first. A browser compiles a
+  // function for what it saw it do: one loop for all operators calls them for every number,
+  // in a copy the operator is built in, and it takes a half to a third of the time. (Of the
+  // same text browsers make the same function: hence the number.)
+  let copies = 0;
+  function own(loop) {
+    try {
+      return new Function(`return ${loop} // ${++copies}`)();
+    } catch {
+      return loop; // in a page that forbids functions made of text
     }
-    return out;
-  });
+  }
 
-  const reduce = (f, start, finish = (sum) => sum) => ([x, axes], attributes) => {
-    const { keepdims = 1, noop_with_empty_axes: noop = 0 } = attributes;
-    const rank = x.shape.length;
-    let chosen = axes ? list(axes).map((axis) => from(axis, rank)) : [];
-    if (!chosen.length && noop) return x;
-    if (!chosen.length) chosen = x.shape.map((_, i) => i);
-    const is = (i) => chosen.includes(i);
-    const steps = strides(x.shape);
-    const inner = places(x.shape.filter((_, i) => is(i)), steps.filter((_, i) => is(i)));
-    const outer = places(
-      x.shape.filter((_, i) => !is(i)), steps.filter((_, i) => !is(i)));
-    const shape = x.shape.map((side, i) => (is(i) ? 1 : side));
-    const out = fill(x.type, keepdims ? shape : shape.filter((_, i) => !is(i)));
-    outer.forEach((at, n) => {
-      let value = start;
-      for (let i = 0; i < inner.length; i++) value = f(value, x.data[at + inner[i]]);
-      out.data[n] = finish(value, inner.length);
+  function each(f, type) { // an operator on every element
+    const loop = own((f, x, out, attributes) => {
+      for (let n = 0; n < out.length; n++) out[n] = f(x[n], attributes);
     });
-    return out;
-  };
+    return ([x], attributes) => {
+      const out = fill(type ?? x.type, x.shape);
+      loop(f, x.data, out.data, attributes);
+      return out;
+    };
+  }
 
-  // Sizes of what a window that slides over (rows, columns) leaves, and its settings.
-  function sliding(shape, kernel, attributes) {
+  function pairs(f, type) { // an operator on two elements
+    const loop = own((f, x, y, out, [first, second], [right, along], side) => {
+      for (let row = 0, n = 0; n < out.length; row++) {
+        let [i, j] = [first[row], second[row]];
+        for (const end = n + side; n < end; n++, i += right, j += along) out[n] = f(x[i], y[j]);
+      }
+    });
+    return (tensors) => tensors.reduce((x, y) => {
+      const shape = common([x.shape, y.shape]);
+      const out = fill(type ?? x.type, shape);
+      loop(f, x.data, y.data, out.data, ...rows([x, y], shape), shape.at(-1) ?? 1);
+      return out;
+    });
+  }
+
+  function reduce(f, start, finish = (sum) => sum) {
+    const loop = own((f, x, out, outer, inner, start, finish) => {
+      for (let n = 0; n < out.length; n++) {
+        let value = start;
+        for (let i = 0; i < inner.length; i++) value = f(value, x[outer[n] + inner[i]]);
+        out[n] = finish(value, inner.length);
+      }
+    });
+    return ([x, axes], { keepdims = 1, noop_with_empty_axes: noop = 0 }) => {
+      const rank = x.shape.length;
+      let chosen = axes ? list(axes).map((axis) => from(axis, rank)) : [];
+      if (!chosen.length && noop) return x;
+      if (!chosen.length) chosen = x.shape.map((_, i) => i);
+      const is = (_, i) => chosen.includes(i);
+      const isNot = (_, i) => !chosen.includes(i);
+      const steps = strides(x.shape);
+      const inner = places(x.shape.filter(is), steps.filter(is));
+      const outer = places(x.shape.filter(isNot), steps.filter(isNot));
+      const shape = x.shape.map((side, i) => (is(side, i) ? 1 : side));
+      const out = fill(x.type, keepdims ? shape : shape.filter(isNot));
+      loop(f, x.data, out.data, outer, inner, start, finish);
+      return out;
+    };
+  }
+
+  // A window that slides over (rows, columns) of some planes: the sides of what it leaves,
+  // the planes with their padding, where each window begins in them, row by row, and how far
+  // from there each of its taps is.
+  function sliding(shape, planes, kernel, attributes) {
     const { strides: step = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1] } = attributes;
     if ((attributes.auto_pad ?? 'NOTSET') !== 'NOTSET') throw new Error('auto_pad');
+    const [height, width] = shape.slice(2);
     const round = attributes.ceil_mode ? Math.ceil : Math.floor;
-    const sides = [0, 1].map((i) => {
-      const reach = dilations[i] * (kernel[i] - 1) + 1;
-      let side = round((shape[2 + i] + pads[i] + pads[2 + i] - reach) / step[i]) + 1;
-      // A window that would begin in the padding at the end is left out.
-      if (attributes.ceil_mode && (side - 1) * step[i] >= shape[2 + i] + pads[i]) side--;
-      return side;
+    const ends = [height + pads[0], width + pads[1]]; // where the padding behind begins
+    const whole = ends.map((end, i) => end + pads[2 + i]);
+    const reach = kernel.map((side, i) => dilations[i] * (side - 1) + 1);
+    const sides = whole.map((all, i) => {
+      const side = round((all - reach[i]) / step[i]) + 1;
+      // A window that would begin in the padding behind is left out.
+      return attributes.ceil_mode && (side - 1) * step[i] >= ends[i] ? side - 1 : side;
     });
-    return { step, pads, dilations, sides };
+    const [high, wide] = sides.map((side, i) => ( // ceil_mode looks beyond the padding
+      Math.max(whole[i], (side - 1) * step[i] + reach[i])));
+
+    function padded(data, first, value) { // from the plane `first` on
+      const out = new Float32Array(planes * high * wide).fill(value);
+      for (let plane = 0; plane < planes; plane++) for (let row = 0; row < height; row++) {
+        const start = ((first + plane) * height + row) * width;
+        const line = data.subarray(start, start + width);
+        out.set(line, (plane * high + row + pads[0]) * wide + pads[1]);
+      }
+      return out;
+    }
+
+    const starts = places(sides, [step[0] * wide, step[1]]);
+    const taps = places([planes, ...kernel], [high * wide, dilations[0] * wide, dilations[1]]);
+    return { sides, padded, starts, taps };
   }
 
   // The products of a patch with up to four filters, four at a time: nearly all of the time
@@ -199,36 +248,27 @@ function rpnGraph(kernel) {
   const way = kernel ? fastest() : plain;
 
   function Conv([x, weight, bias], attributes) {
-    const [batch, channels, height, width] = x.shape;
-    const [filters, depth, high, wide] = weight.shape;
-    const { step, pads, dilations, sides } = sliding(x.shape, [high, wide], attributes);
-    const [rows, columns] = sides;
-    const cells = rows * columns;
+    const [batch, channels] = x.shape;
+    const [filters, depth, ...kernel] = weight.shape;
+    const { sides, padded, starts, taps } = sliding(x.shape, depth, kernel, attributes);
+    const cells = starts.length;
     const group = attributes.group ?? 1;
     const each = filters / group;
-    const taps = depth * high * wide;
     const { lanes } = way;
-    const out = fill('float', [batch, filters, rows, columns]);
+    const out = fill('float', [batch, filters, ...sides]);
+    const to = out.data;
     for (let block = 0; block < batch * group; block++) {
       const image = Math.floor(block / group);
       const part = block % group;
-      const input = (image * channels + part * depth) * height * width;
-      const own = weight.data.subarray(part * each * taps, (part + 1) * each * taps);
-      const { patches, sums, multiply } = way.prepare(own, each, taps);
+      const input = padded(x.data, image * channels + part * depth, 0);
+      const size = each * taps.length;
+      const own = weight.data.subarray(part * size, (part + 1) * size);
+      const { patches, sums, multiply } = way.prepare(own, each, taps.length);
       for (let n = 0; n < cells; n += lanes) {
         const some = Math.min(lanes, cells - n);
-        for (let lane = 0; lane < some; lane++) { // what the window lies on
-          const r = Math.floor((n + lane) / columns);
-          const c = (n + lane) % columns;
-          let t = lane;
-          for (let d = 0; d < depth; d++) for (let i = 0; i < high; i++) {
-            const row = r * step[0] - pads[0] + i * dilations[0];
-            const line = input + (d * height + row) * width;
-            let column = c * step[1] - pads[1];
-            for (let j = 0; j < wide; j++, column += dilations[1], t += lanes) {
-              const inside = row >= 0 && row < height && column >= 0 && column < width;
-              patches[t] = inside ? x.data[line + column] : 0;
-            }
+        for (let k = 0, t = 0; k < taps.length; k++, t += lanes) { // what the window lies on
+          for (let lane = 0; lane < some; lane++) {
+            patches[t + lane] = input[starts[n + lane] + taps[k]];
           }
         }
         multiply();
@@ -236,7 +276,7 @@ function rpnGraph(kernel) {
           const filter = part * each + f;
           const at = (image * filters + filter) * cells + n;
           const more = bias ? bias.data[filter] : 0;
-          for (let lane = 0; lane < some; lane++) out.data[at + lane] = sums[f * lanes + lane] + more;
+          for (let lane = 0; lane < some; lane++) to[at + lane] = sums[f * lanes + lane] + more;
         }
       }
     }
@@ -244,41 +284,34 @@ function rpnGraph(kernel) {
   }
 
   function MaxPool([x], attributes) {
-    const { kernel_shape: [high, wide] } = attributes;
-    const [batch, channels, height, width] = x.shape;
-    const { step, pads, dilations, sides } = sliding(x.shape, [high, wide], attributes);
-    const out = fill('float', [batch, channels, ...sides]).data.fill(-Infinity);
-    let n = 0;
-    for (let plane = 0; plane < batch * channels; plane++) {
-      for (let r = 0; r < sides[0]; r++) for (let c = 0; c < sides[1]; c++, n++) {
-        for (let i = 0; i < high; i++) for (let j = 0; j < wide; j++) {
-          const row = r * step[0] - pads[0] + i * dilations[0];
-          const column = c * step[1] - pads[1] + j * dilations[1];
-          if (row < 0 || row >= height || column < 0 || column >= width) continue;
-          out[n] = Math.max(out[n], x.data[(plane * height + row) * width + column]);
-        }
-      }
-    }
-    return { type: 'float', shape: [batch, channels, ...sides], data: out };
-  }
-
-  function BatchNormalization([x, scale, bias, mean, variance], { epsilon = 1e-5 }) {
-    const out = fill('float', x.shape);
-    const size = volume(x.shape.slice(2));
-    for (let plane = 0; plane * size < out.data.length; plane++) {
-      const c = plane % x.shape[1];
-      const factor = scale.data[c] / Math.sqrt(variance.data[c] + epsilon);
-      const [middle, more] = [mean.data[c], bias.data[c]];
-      for (let n = plane * size; n < (plane + 1) * size; n++) {
-        out.data[n] = (x.data[n] - middle) * factor + more;
+    const { kernel_shape: kernel } = attributes;
+    const [batch, channels] = x.shape;
+    const { sides, padded, starts, taps } = sliding(x.shape, 1, kernel, attributes);
+    const out = fill('float', [batch, channels, ...sides]);
+    const to = out.data;
+    for (let plane = 0, n = 0; plane < batch * channels; plane++) {
+      const input = padded(x.data, plane, -Infinity);
+      for (let cell = 0; cell < starts.length; cell++, n++) {
+        let most = -Infinity;
+        for (const tap of taps) most = Math.max(most, input[starts[cell] + tap]);
+        to[n] = most;
       }
     }
     return out;
   }
 
-  function Relu([x]) { // not by `each`: a call for every number would take most of the time
-    const out = fill(x.type, x.shape);
-    for (let n = 0; n < out.data.length; n++) out.data[n] = Math.max(x.data[n], 0);
+  function BatchNormalization([x, scale, bias, mean, variance], { epsilon = 1e-5 }) {
+    const out = fill('float', x.shape);
+    const [own, to] = [x.data, out.data];
+    const size = volume(x.shape.slice(2));
+    for (let plane = 0; plane * size < to.length; plane++) {
+      const c = plane % x.shape[1];
+      const factor = scale.data[c] / Math.sqrt(variance.data[c] + epsilon);
+      const [middle, more] = [mean.data[c], bias.data[c]];
+      for (let n = plane * size; n < (plane + 1) * size; n++) {
+        to[n] = (own[n] - middle) * factor + more;
+      }
+    }
     return out;
   }
 
@@ -292,12 +325,14 @@ function rpnGraph(kernel) {
     const shape = x.shape.map((side, i) => (
       given ? Math.floor(side * given[i]) : sizes.data[i]));
     const steps = strides(x.shape);
-    let all = new Int32Array(1);
+    let all = Int32Array.of(0);
     shape.forEach((side, i) => { // the places along one axis more
       const factor = given ? given[i] : side / x.shape[i];
       const along = Array.from({ length: side }, (_, n) => (
         Math.min(Math.floor(n / factor), x.shape[i] - 1) * steps[i]));
-      all = Int32Array.from(Array.from(all).flatMap((at) => along.map((one) => at + one)));
+      const before = all;
+      all = new Int32Array(before.length * side);
+      for (let n = 0; n < all.length; n++) all[n] = before[Math.floor(n / side)] + along[n % side];
     });
     return pick(x, shape, all);
   }
@@ -319,10 +354,10 @@ function rpnGraph(kernel) {
         high.push([Math.max(a, c), Math.max(b, d)]);
         area.push(round(round(high[n][0] - low[n][0]) * round(high[n][1] - low[n][1])));
       }
+      const side = (m, n, i) => Math.max(0, round(
+        Math.min(high[m][i], high[n][i]) - Math.max(low[m][i], low[n][i])));
       const overlap = (m, n) => {
-        const [down, across] = [0, 1].map((i) => Math.max(0, round(
-          Math.min(high[m][i], high[n][i]) - Math.max(low[m][i], low[n][i]))));
-        const both = round(down * across);
+        const both = round(side(m, n, 0) * side(m, n, 1));
         return both > 0 ? round(both / round(round(area[m] + area[n]) - both)) : 0;
       };
       const order = Array.from(score.keys()).sort((m, n) => score[n] - score[m] || m - n);
@@ -344,15 +379,19 @@ function rpnGraph(kernel) {
     const [values, indices] = [fill(x.type, shape), fill('int', shape)];
     const step = volume(x.shape.slice(at + 1));
     const length = x.shape[at];
-    for (let line = 0; line < volume(x.shape) / length; line++) {
-      const [block, rest] = [Math.floor(line / step), line % step];
-      const value = (n) => x.data[(block * length + n) * step + rest];
-      const sign = largest ? 1 : -1; // of equal ones the first comes first
-      const order = Array.from({ length }, (_, n) => n)
-        .sort((m, n) => sign * (value(n) - value(m)) || m - n);
-      for (let n = 0; n < k; n++) {
-        values.data[(block * k + n) * step + rest] = value(order[n]);
-        indices.data[(block * k + n) * step + rest] = order[n];
+    const sign = largest ? 1 : -1;
+    for (let n = 0; n < volume(x.shape) / length; n++) {
+      const [block, rest] = [Math.floor(n / step), n % step];
+      const line = Float64Array.from({ length }, (_, i) => (
+        sign * x.data[(block * length + i) * step + rest]));
+      // Only those that are as good as the last one wanted need to be put in order; of
+      // equal ones the first comes first.
+      const least = line.slice().sort()[length - k];
+      const order = Array.from(line.keys()).filter((i) => !(line[i] < least))
+        .sort((i, j) => line[j] - line[i] || i - j);
+      for (let i = 0; i < k; i++) {
+        values.data[(block * k + i) * step + rest] = sign * line[order[i]];
+        indices.data[(block * k + i) * step + rest] = order[i];
       }
     }
     return [values, indices];
@@ -430,11 +469,11 @@ function rpnGraph(kernel) {
     const at = from(axis, x.shape.length);
     const step = volume(x.shape.slice(at + 1));
     const shape = [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)];
-    const where = [];
-    for (let block = 0; block < volume(x.shape.slice(0, at)); block++) {
+    const where = new Int32Array(volume(shape));
+    for (let block = 0, n = 0; n < where.length; block++) {
       for (const index of indices.data) {
         const start = (block * x.shape[at] + from(index, x.shape[at])) * step;
-        for (let n = 0; n < step; n++) where.push(start + n);
+        for (let i = 0; i < step; i++) where[n++] = start + i;
       }
     }
     return pick(x, shape, where);
@@ -483,15 +522,20 @@ function rpnGraph(kernel) {
 
   function Expand([x, wanted]) {
     const shape = common([x.shape, list(wanted)]);
-    return pick(x, shape, spread(x, shape));
+    return pick(x, shape, places(shape, spread(x, shape)));
   }
 
   function Where([condition, x, y]) {
     const shape = common([condition.shape, x.shape, y.shape]);
     const out = fill(x.type, shape);
-    const [which, first, second] = [condition, x, y].map((tensor) => spread(tensor, shape));
-    for (let n = 0; n < out.data.length; n++) {
-      out.data[n] = condition.data[which[n]] ? x.data[first[n]] : y.data[second[n]];
+    const to = out.data;
+    const [[which, first, second], [along, right, down]] = rows([condition, x, y], shape);
+    const side = shape.at(-1) ?? 1;
+    for (let row = 0, n = 0; n < to.length; row++) {
+      let [i, j, k] = [which[row], first[row], second[row]];
+      for (const end = n + side; n < end; n++, i += along, j += right, k += down) {
+        to[n] = condition.data[i] ? x.data[j] : y.data[k];
+      }
     }
     return out;
   }
@@ -512,9 +556,28 @@ function rpnGraph(kernel) {
   function Cast([x], { to }) {
     const type = TYPES[to];
     if (!type) throw new Error(`Cast to ONNX's type ${to}`);
-    if (type === 'bool') return each((value) => value !== 0, type)([x]);
-    return each(type === 'int' ? Math.trunc : (value) => value, type)([x]);
+    return casts[type]([x]);
   }
+  const casts = {
+    float: each((x) => x, 'float'),
+    int: each(Math.trunc, 'int'),
+    bool: each((x) => x !== 0, 'bool')
+  };
+
+  // Without a comparison that comes out now so, now so: a processor guesses it, and a wrong
+  // guess takes longer than all of the rest.
+  const Relu = each((x) => (x === -Infinity ? 0 : (x + Math.abs(x)) / 2));
+
+  function Clip([x, low, high]) {
+    return clip([x], [low?.data[0] ?? -Infinity, high?.data[0] ?? Infinity]);
+  }
+  const clip = each((x, [low, high]) => Math.min(Math.max(x, low), high));
+
+  const Div = (tensors) => quotients[tensors[0].type](tensors);
+  const quotients = {
+    float: pairs((x, y) => x / y),
+    int: pairs((x, y) => Math.trunc(x / y))
+  };
 
   function Shape([x], { start = 0, end = x.shape.length }) {
     const part = x.shape.slice(start, end);
@@ -524,11 +587,10 @@ function rpnGraph(kernel) {
   const OPERATORS = {
     Conv, MaxPool, BatchNormalization, Resize, NonMaxSuppression, TopK, ArgMax, CumSum, Slice,
     Concat, Gather, GatherND, Reshape, Transpose, Unsqueeze, Squeeze, Expand, Where, Range, NonZero,
-    Cast, Shape, Relu,
+    Cast, Shape, Relu, Clip, Div,
     Add: pairs((x, y) => x + y),
     Sub: pairs((x, y) => x - y),
     Mul: pairs((x, y) => x * y),
-    Div: pairs({ float: (x, y) => x / y, int: (x, y) => Math.trunc(x / y) }),
     Max: pairs(Math.max),
     Min: pairs(Math.min),
     And: pairs((x, y) => x && y),
@@ -543,8 +605,6 @@ function rpnGraph(kernel) {
     HardSigmoid: each((x, { alpha = 0.2, beta = 0.5 }) => (
       Math.max(0, Math.min(1, alpha * x + beta)))),
     HardSwish: each((x) => x * Math.max(0, Math.min(1, x / 6 + 0.5))),
-    Clip: ([x, low, high]) => each((value) => Math.min(
-      Math.max(value, low?.data[0] ?? -Infinity), high?.data[0] ?? Infinity))([x]),
     ReduceMax: reduce(Math.max, -Infinity),
     ReduceMin: reduce(Math.min, Infinity),
     ReduceProd: reduce((x, y) => x * y, 1),

@@ -1,8 +1,8 @@
 """The network at work in a web page: its graph and weights as a script, and the page.
 
 `rpn_lib.export.Stages` is exported as one ONNX graph. graph.js executes the graph in
-the reader's browser, live.js shows its outputs. No step of detection is written down a
-second time: the scripts know operators of ONNX and how to draw.
+the reader's browser, the other scripts show its outputs. No step of detection is
+written down a second time: the scripts know operators of ONNX and how to draw.
 """
 
 import base64
@@ -36,6 +36,16 @@ CANDIDATES = 300
 # graph, and torchvision's operator takes a plain number. The graph is exported with
 # this number, which occurs nowhere else in it, and wherever it stands the input goes.
 _MARK = 0.6180339753627777  # exact in float32
+
+# The parts of the page's script, one after the other within one function, so that each
+# sees what those before it define and the page sees nothing of them.
+_PARTS = (
+    "live_network.js",  # runs the graph in a worker
+    "live_pictures.js",  # photographs, drawings: what the network is given
+    "live_stages.js",  # what it gave: numbers, maps, formulas
+    "live_view.js",  # what the page shows and says at each step
+    "live.js",  # what its reader can do
+)
 
 _KINDS = {1: "float", 6: "int", 7: "int", 9: "bool"}  # ONNX's numbers of types
 _SMALL = 64  # numbers; tensors of up to so many are written out in the script
@@ -179,7 +189,11 @@ def kernel() -> str:
 def page_script() -> str:
     """The script of the page: the element `<rpn-live>` and its style."""
     style = json.dumps(_source("live.css"))
-    return f"globalThis.rpnLiveStyle = {style};\n{_source('live.js')}"
+    return (
+        f"globalThis.rpnLiveStyle = {style};\n"
+        "(() => {\n'use strict';\nif (customElements.get('rpn-live')) return;\n"
+        f"{''.join(map(_source, _PARTS))}}})();\n"
+    )
 
 
 def operators() -> set[str]:
