@@ -341,8 +341,8 @@ COCO_FAULTS = {
         f"{ONE}: bbox is [1, 2, 3]. Write four numbers: [x, y, width, height].",
     ),
     "no number": (
-        set_box(0, [1, 2, 3, "4"]),
-        f'{ONE}: bbox is [1, 2, 3, "4"]. Write four numbers',
+        set_box(0, [1, 2, 3, "four"]),
+        f'{ONE}: bbox is [1, 2, 3, "four"]. Write four numbers',
     ),
     "no box": (
         coco_fault(lambda c: c["annotations"][0].pop("bbox")),
@@ -440,6 +440,14 @@ def test_bad_boxes_of_coco_can_be_dropped(coco):
 def test_parts_of_a_pixel_outside_are_rounding(coco):
     set_box(0, [-0.4, 2, 64.9, 4])(coco)
     assert open_folder(coco)[0][1]["boxes"][0].tolist() == [0, 2, 64, 6]
+
+
+def test_numbers_of_a_box_may_stand_in_quotes(coco):
+    set_box(0, ["1", " 2 ", "3.5", 4])(coco)
+    assert open_folder(coco)[0][1]["boxes"][0].tolist() == [1, 2, 4.5, 6]
+    set_box(0, ["1", "nan", "3", "4"])(coco)
+    [problem] = check_folder(coco, ["train"]).problems
+    assert problem.kind == "not finite"
 
 
 def test_the_layout_of_roboflow(coco):

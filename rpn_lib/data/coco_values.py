@@ -30,8 +30,9 @@ def whole(value: object) -> int | None:
     """
     if isinstance(value, bool):
         return None
-    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+(\.0*)?\s*", value):
-        return int(float(value)) if "." in value else int(value)
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([-+]?\d{1,400})(\.0*)?\s*", value)
+        return int(match[1]) if match else None
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) else None
@@ -47,16 +48,33 @@ def shown(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def as_float(number: float) -> float:
+def as_float(number: float | str) -> float:
     """A number of a JSON file, where whole ones may have any length.
 
-    >>> as_float(7), as_float(10**400)
-    (7.0, inf)
+    >>> as_float(7), as_float("7"), as_float(10**400)
+    (7.0, 7.0, inf)
     """
     try:
         return float(number)
     except OverflowError:
-        return math.inf if number > 0 else -math.inf
+        return -math.inf if str(number).startswith("-") else math.inf
+
+
+def four_numbers(box: object) -> list[float] | None:
+    """The four numbers of a box, also where a tool wrote them in quotes.
+
+    >>> four_numbers([1, 2.5, "3", "4.5"])
+    [1.0, 2.5, 3.0, 4.5]
+    >>> four_numbers([1, 2, 3]) or four_numbers([1, 2, 3, "four"])
+    """
+    if not (isinstance(box, list) and len(box) == 4):
+        return None
+    if not all(isinstance(number, int | float | str) for number in box):
+        return None
+    try:
+        return [as_float(number) for number in box]
+    except ValueError:
+        return None
 
 
 def read_key(value: object) -> int | str | None:
