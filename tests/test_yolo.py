@@ -103,6 +103,8 @@ def test_classes_without_names_have_numbers(tmp_path):
     assert scan_folder(root, "train").classes == ["1"]
     (root / "data.yaml").write_text("train: images/train\nnc: 3\n")
     assert scan_folder(root, "train").classes == ["0", "1", "2"]
+    (root / "data.yaml").write_text("train: images/train\nnc: '3'\n")
+    assert scan_folder(root, "train").classes == ["0", "1", "2"]
 
 
 def test_a_sample_is_image_and_target(tmp_path):
@@ -172,6 +174,34 @@ def test_a_fault_is_named_by_file_and_line(tmp_path, fault):
     dropped = open_folder(root, on_bad_box="drop")
     assert dropped.records[0].boxes.tolist() == [BOX]
     assert len(dropped.dropped) == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("number", ["12345678901234567890123", str(2**31)])
+def test_a_number_that_is_none_of_a_class(tmp_path, named, number):
+    row = f"{number} 0.5 0.25 0.5 0.25"
+    files = {**PICTURES, **LABELS, "labels/train/a.txt": f"{ROW}\n{row}"}
+    root = write(tmp_path, {**files, **({"classes.txt": "cat\ndog"} if named else {})})
+    [problem] = check_folder(root, ["train"]).problems
+    assert problem.kind == "class"
+    assert problem.droppable
+    told = f"{root}/labels/train/a.txt, line 2: The class {number} is unknown."
+    assert str(problem).startswith(told)
+
+
+def test_the_largest_number_of_a_class_without_names(tmp_path):
+    row = f"{2**31 - 1} 0.5 0.25 0.5 0.25"
+    root = write(tmp_path, {**PICTURES, **LABELS, "labels/train/a.txt": row})
+    assert scan_folder(root, "train").classes == ["2147483647"]
+
+
+@pytest.mark.parametrize("number", ["10000000000", "many"])
+def test_a_number_of_classes_that_cannot_be_right(tmp_path, number):
+    root = write(tmp_path, {**PICTURES, **LABELS})
+    write(root, {"data.yaml": f"train: images/train\nnc: {number}\n"})
+    [problem] = scan_folder(root, "train").problems
+    assert problem.kind == "class"
+    assert str(problem).startswith(f"{root}/data.yaml: nc is {number}.")
 
 
 def test_faults_of_data_yaml(tmp_path):

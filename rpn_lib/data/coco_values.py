@@ -1,7 +1,6 @@
 """Numbers of a COCO file as tools write them, and what is wrong with them."""
 
 import math
-import re
 from typing import Any
 
 from rpn_lib.data.problems import (
@@ -9,6 +8,7 @@ from rpn_lib.data.problems import (
     Fault,
     box_problem,
 )
+from rpn_lib.data.records import whole
 
 # COCO's own files have boxes that reach out by parts of a pixel, from rounding.
 COCO_TOLERANCE = 1.0
@@ -20,22 +20,6 @@ LOOKS_LIKE_XYXY = Fault(
     "y, width and height, some reach outside.",
     "COCO's bbox is [x, y, width, height]: convert all of them.",
 )
-
-
-def whole(value: object) -> int | None:
-    """A whole number, also one that a tool wrote as `"7"` or `7.0`.
-
-    >>> whole("7"), whole(7.0), whole("seven"), whole(True)
-    (7, 7, None, None)
-    """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([-+]?\d{1,400})(\.0*)?\s*", value)
-        return int(match[1]) if match else None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) else None
 
 
 def shown(value: object) -> str:

@@ -9,6 +9,7 @@ Dimension letters: G true boxes of an image; I regions of it that are ignored.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -206,6 +207,22 @@ def flag(name: str, value: object) -> tuple[bool, Fault | None]:
     if text in TRUE or text in FALSE:
         return text in TRUE, None
     return False, Fault("flag", f"{name} is {value!r}.", "Write 0 or 1.")
+
+
+def whole(value: object) -> int | None:
+    """A whole number, also one that a tool wrote as `"7"` or `7.0`.
+
+    >>> whole("7"), whole(7.0), whole("seven"), whole(True)
+    (7, 7, None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([-+]?\d{1,400})(\.0*)?\s*", value)
+        return int(match[1]) if match else None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
 
 
 def upright_hull(

@@ -42,6 +42,8 @@ from rpn_lib.errors import DataError
 
 NAME = "YOLO"
 
+MOST_CLASSES = 2**31  # where nobody names them; a larger number is none of a class
+
 TOLERANCE = 1.0  # pixels; rows are rounded to few digits
 
 
@@ -101,7 +103,9 @@ def read_row(
     numbers = _numbers(words)
     if isinstance(numbers, Fault):
         return numbers
-    label, values = int(numbers[0]), numbers[1:]
+    values = numbers[1:]
+    # A float would round what is longer than 15 digits.
+    label = int(words[0]) if words[0].isdecimal() else int(numbers[0])
     kind = _row_kind(len(values), key_points)
     if kind is None:
         return Fault(
@@ -214,12 +218,15 @@ class _Reader:
             return row
         number, shares, is_polygon = row
         classes = self.layout.classes
-        if number < 0 or (classes and number not in classes):
-            known = f"0 to {max(classes)}" if classes else "0 and above"
+        if number < 0 or number not in (classes or range(MOST_CLASSES)):
+            known = max(classes, default=MOST_CLASSES - 1)
             return Fault(
                 "class",
                 f"The class {number} is unknown.",
-                f"{self.layout.source.name} has {known}: correct the number or add it.",
+                f"{self.layout.source.name} has 0 to {known}: correct the number or "
+                "add it."
+                if classes
+                else f"Without names, 0 to {known:,} are taken for classes.",
             )
         label = classes.get(number, str(number))
         fault = self.reading.unknown_class(label)
