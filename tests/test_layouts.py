@@ -118,6 +118,29 @@ def test_pictures_without_an_xml_file_are_counted(tmp_path):
     assert note.startswith("1 pictures have no XML file and are left out, the first is")
 
 
+def test_of_two_pictures_of_one_name_the_other_one_has_no_xml_file(tmp_path):
+    put(tmp_path, "annotations/a", picture="images/a.jpg")  # says a.jpg
+    put(tmp_path, "annotations/b", picture="images/b.jpg")
+    (tmp_path / "annotations/b.xml").write_text("<annotation>")  # cannot be read
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (32, 24)).save(tmp_path / "images" / name)
+    found = scan_folder(tmp_path, "all")
+    assert [record.path.name for record in found.records] == ["a.jpg"]
+    assert [problem.kind for problem in found.problems] == ["unreadable"]
+    note = found.notes[0]
+    assert note.startswith("1 pictures have no XML file and are left out, the first is")
+    assert "a.png" in note
+
+
+def test_splits_that_share_a_folder_of_pictures_have_xml_files(tmp_path):
+    for part in ("train", "val"):
+        put(tmp_path, f"annotations/{part}/{part}", picture=f"images/{part}.jpg")
+    for part in ("train", "val"):
+        assert scan_folder(tmp_path, part).notes == []
+    Image.new("RGB", (64, 48)).save(tmp_path / "images/c.jpg")
+    assert scan_folder(tmp_path, "val").notes[0].startswith("1 pictures have no XML")
+
+
 def test_a_picture_may_be_named_in_the_file_alone(tmp_path):
     put(tmp_path, "annotations/other_name", picture="images/a.jpg")  # says a.jpg
     assert scan_folder(tmp_path, "all").records[0].path.name == "a.jpg"

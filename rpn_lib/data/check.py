@@ -99,6 +99,7 @@ class _Checker:
         """Look at the images of a split."""
         before = len(self.problems)
         self.problems += scan.problems
+        self.warnings += scan.warnings
         for note in scan.notes:
             self.notes.setdefault(note, []).append(split)
         self.annotations = scan.annotations
@@ -222,7 +223,9 @@ class _Checker:
                 "no number from 1 to 8: it is passed over."
             )
         summary = counted(self.images, self.boxes, self.regions)
-        return Checked(self.problems, summary, self.warnings, notes)
+        # Splits that a hash chooses share what is wrong with the files of both.
+        problems, warnings = map(dict.fromkeys, (self.problems, self.warnings))
+        return Checked([*problems], summary, [*warnings], notes)
 
 
 LEAK = (

@@ -7,6 +7,7 @@ Dimension letters: see `rpn_lib.data.records`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -158,26 +159,18 @@ def _by_hash(scan: Scan, split: str, pool: str) -> Scan:
         f"{len(scan.records):,} images that a hash of the file's name chooses, always "
         "the same (80 % train, 20 % val)."
     )
-    return Scan(
-        chosen,
-        scan.classes,
-        scan.problems,
-        scan.annotations,
-        [*scan.notes, note],
-        scan.reading,
-    )
+    return replace(scan, records=chosen, notes=[*scan.notes, note])
 
 
 def _joined(scans: Sequence[Scan]) -> Scan:
     first = scans[0]
-    classes = list(dict.fromkeys(name for scan in scans for name in scan.classes))
-    return Scan(
-        [record for scan in scans for record in scan.records],
-        classes,
-        [problem for scan in scans for problem in scan.problems],
-        first.annotations,
-        [note for scan in scans for note in scan.notes],
-        first.reading,
+    return replace(
+        first,
+        records=[record for scan in scans for record in scan.records],
+        classes=list(dict.fromkeys(name for scan in scans for name in scan.classes)),
+        problems=[problem for scan in scans for problem in scan.problems],
+        notes=[note for scan in scans for note in scan.notes],
+        warnings=[problem for scan in scans for problem in scan.warnings],
     )
 
 

@@ -169,6 +169,7 @@ NOTES = {
     "size": "{} files give no size of the picture: it was read from the pictures.",
     "bndbox": "{} objects have several bndbox: each of these counts as an object.",
     "rotation": "{} boxes are turned (CVAT's rotation): their upright hulls are used.",
+    "twice": "{} pictures are listed twice: each is read once.",
     "polygon": "{} rows are polygons or turned boxes: their upright hulls are used.",
     "crowd": "{} crowds are regions to ignore.",
     "difficult ignore": (
@@ -264,6 +265,8 @@ class Scan:
         annotations: the file or folder that the annotations come from.
         notes: what a user should know though nothing is wrong.
         reading: how all was understood.
+        warnings: what is most likely wrong, but can be trained on.
+        is_pool: whether train and val are parts of it that a hash chooses.
     """
 
     records: list[Record]
@@ -272,6 +275,8 @@ class Scan:
     annotations: Path
     notes: list[str] = field(default_factory=list)
     reading: Reading = field(default_factory=Reading)
+    warnings: list[Problem] = field(default_factory=list)
+    is_pool: bool = False
 
     def count(self) -> str:
         """Images, boxes and regions to ignore, in words."""

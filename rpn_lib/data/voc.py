@@ -41,7 +41,13 @@ from rpn_lib.data.records import (
     unreadable_problem,
     upright_hull,
 )
-from rpn_lib.data.voc_files import image_lists, read_list, read_xml, xml_folders
+from rpn_lib.data.voc_files import (
+    image_lists,
+    read_list,
+    read_xml,
+    without_xml,
+    xml_folders,
+)
 from rpn_lib.data.voc_values import (
     CORNERS,
     of_another_format,
@@ -156,7 +162,6 @@ class _Reader:
 
     def unlisted(self, there: Sequence[Path]) -> None:
         """Read all XML files of folders."""
-        bare: list[str] = []
         seen: set[str] = set()
         for folder in there:
             places = picture_folders(folder)
@@ -170,16 +175,13 @@ class _Reader:
                     name = path.relative_to(self.root).with_suffix("").as_posix()
                 seen.add(name)
                 self.read(path, name, places, stems)
-            used = {record.path.parent for record in self.records}
-            for place in used & set(places):
-                names = self.pictures.pictures(place)
-                bare += [name for name in names if Path(name).stem not in stems]
-        taken = {record.path.name for record in self.records}
-        bare = [name for name in bare if name not in taken]
+        used = {record.path for record in self.records}
+        bare = without_xml(self.pictures, used, self.root)
         if bare:
             self.notes.append(
                 f"{len(bare):,} pictures have no XML file and are left out, the first "
-                f"is {bare[0]}. If they show no object, write XML files without one."
+                f"is {bare[0].name}. If they show no object, write XML files without "
+                "one."
             )
 
     def read(
