@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rpn_lib.data.folder import scan_folder
+from rpn_lib.data.folder import empty_part, part_of, parts_of, scan_folder
 from rpn_lib.data.images import PictureError, look_at
 from rpn_lib.data.layout import canonical
 from rpn_lib.data.problems import Fault, Problem
@@ -106,17 +106,35 @@ class _Checker:
         for record in records:
             self.picture(record)
             self.objects(record, scan)
-            self.place(record, split, scan)
+            self.place(record, part_of(record, scan, split), scan)
+        sound = len(self.problems) == before
+        for name, part in parts_of(scan, split).items():
+            if scan.is_pool and scan.records and not part.records:
+                self.warnings.append(empty_part(part, name, len(scan.records)))
+                continue
+            if sound:
+                self.empty(name, part, scan.is_pool)
+            if canonical(name) not in ("val", "test"):
+                self.small(name, part)
+
+    def empty(self, split: str, scan: Scan, chosen: bool) -> None:
+        """Look for a split that a run could not learn from, or not measure on.
+
+        Args:
+            split: its name.
+            scan: its annotations.
+            chosen: whether a hash has chosen its images.
+        """
         empty = nothing_to_learn(scan)
-        if empty is not None and not scan.records:
+        if empty is None:
+            return
+        known = canonical(split)
+        if known == "test" or (known == "val" and chosen):
+            self.notes.setdefault(empty.reason, []).append(split)
+            return
+        if chosen or not scan.records:
             empty = empty._replace(item=f"split {split}")
-        if empty is not None and len(self.problems) == before:
-            if canonical(split) == "test":
-                self.notes.setdefault(empty.reason, []).append(split)
-            else:
-                self.problems.append(empty)
-        if canonical(split) not in ("val", "test"):
-            self.small(split, scan)
+        self.problems.append(empty)
 
     def small(self, split: str, scan: Scan) -> None:
         """Look for objects that a run would be unable to learn."""
