@@ -333,8 +333,8 @@ COCO_FAULTS = {
         "train/c.jpg: It is 64 x 48 pixels, but its annotation says 48 x 64.",
     ),
     "no size": (
-        set_image(2, width=None),
-        f"{TRAIN}, image 2 (c.jpg): height and width are 48 and None. Write the size",
+        set_image(2, width="wide"),
+        f"{TRAIN}, image 2 (c.jpg): height and width are 48 and 'wide'. Write the size",
     ),
     "missing coordinate": (
         set_box(0, [1, 2, 3]),
@@ -440,6 +440,18 @@ def test_bad_boxes_of_coco_can_be_dropped(coco):
 def test_parts_of_a_pixel_outside_are_rounding(coco):
     set_box(0, [-0.4, 2, 64.9, 4])(coco)
     assert open_folder(coco)[0][1]["boxes"][0].tolist() == [0, 2, 64, 6]
+
+
+@pytest.mark.parametrize("size", [{"width": None}, {"width": -1, "height": -1}])
+def test_a_size_that_the_file_does_not_give_is_read_from_the_picture(coco, size):
+    set_image(0, **size)(coco)
+    found = scan_folder(coco, "train")
+    assert found.problems == []
+    assert [record.size for record in found.records] == [(48, 64)] * 3
+    assert found.notes[0].startswith("1 annotations give no size of the picture")
+    write(coco, "train/a.jpg", b"")
+    [problem] = scan_folder(coco, "train").problems
+    assert problem.kind == "bad picture"
 
 
 def test_numbers_of_a_box_may_stand_in_quotes(coco):

@@ -108,12 +108,13 @@ class _Checker:
             self.objects(record, scan)
             self.place(record, part_of(record, scan, split), scan)
         sound = len(self.problems) == before
-        for name, part in parts_of(scan, split).items():
-            if scan.is_pool and scan.records and not part.records:
+        parts = parts_of(scan, split) if scan.records else {split: scan}
+        for name, part in parts.items():
+            if scan.records and not part.records:
                 self.warnings.append(empty_part(part, name, len(scan.records)))
                 continue
             if sound:
-                self.empty(name, part, scan.is_pool)
+                self.empty(name, part, name != split)
             if canonical(name) not in ("val", "test"):
                 self.small(name, part)
 

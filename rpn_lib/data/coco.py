@@ -54,6 +54,7 @@ from rpn_lib.data.records import (
     Scan,
     flag,
     make_record,
+    measured,
     notes_on,
     upright_hull,
 )
@@ -197,10 +198,16 @@ class _Reader:
                 continue
             seen.add(name)
             file = self.pictures.named(places, name)
-            if file is not None:
-                images[key] = (name, file, size)
+            if file is None:
+                self.note(item, no_picture(self.pictures, places, name))
                 continue
-            self.note(item, no_picture(self.pictures, places, name))
+            if size is None:
+                self.counts["size"] += 1
+            found = size or measured(file, self.reading)
+            if isinstance(found, Problem):
+                self.problems.append(found)
+            else:
+                images[key] = (name, file, found)
         return images
 
     def boxes(

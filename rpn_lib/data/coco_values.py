@@ -83,14 +83,20 @@ def coco_fault(
     return box_problem(corners, size, tolerance=COCO_TOLERANCE)
 
 
-def read_size(row: dict[str, Any]) -> tuple[tuple[int, int], Fault | None]:
-    """Height and width of an image, and what is wrong with them."""
-    height, width = whole(row.get("height")), whole(row.get("width"))
+def read_size(row: dict[str, Any]) -> tuple[tuple[int, int] | None, Fault | None]:
+    """Height and width of an image, and what is wrong with them.
+
+    Both are `None` where the file does not say: VIA 3 writes -1.
+    """
+    given = row.get("height"), row.get("width")
+    if any(value is None or whole(value) == -1 for value in given):
+        return None, None
+    height, width = map(whole, given)
     if height is not None and width is not None:
         lowest, highest = sorted((height, width))
         if lowest >= 1 and highest <= LARGEST:
             return (height, width), None
-    return (0, 0), Fault(
+    return None, Fault(
         "size",
         f"height and width are {shown(row.get('height'))} and "
         f"{shown(row.get('width'))}.",

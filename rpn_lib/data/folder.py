@@ -139,11 +139,7 @@ def _scan(reader: Reader, root: Path, split: str, how: Reading) -> Scan:
         scan = reader.scan(root, found, how)
         if found == pool:
             scan.is_pool = True
-            train, val = (len(part.records) for part in parts_of(scan, pool).values())
-            scan.notes.append(
-                f"not split: a hash of the files' names chooses {train:,} images for "
-                f"train and {val:,} for val (80 % and 20 %), always the same."
-            )
+            _tell_parts(scan, found)
         return scan
     parts = [matching_split(name, there) for name in ("train", "val")]
     if split == "trainval" and None not in parts:
@@ -160,6 +156,15 @@ def _pool(there: Sequence[str]) -> str | None:
     return next((name for name in (ALL, "trainval") if name in there), None) or (
         there[0] if len(there) == 1 else None
     )
+
+
+def _tell_parts(scan: Scan, split: str) -> None:
+    train, val = (len(part.records) for part in parts_of(scan, split).values())
+    if train + val:
+        scan.notes.append(
+            f"not split: a hash of the files' names chooses {train:,} images for train "
+            f"and {val:,} for val (80 % and 20 %), always the same."
+        )
 
 
 def parts_of(scan: Scan, split: str) -> dict[str, Scan]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rpn_lib.data.images import Exif, PictureError, look_at
+from rpn_lib.data.images import Exif, PictureError, image_size, look_at
 from rpn_lib.data.problems import Fault, Problem
 from rpn_lib.errors import DataError
 
@@ -166,7 +166,7 @@ def make_record(
 
 
 NOTES = {
-    "size": "{} files give no size of the picture: it was read from the pictures.",
+    "size": "{} annotations give no size of the picture: it was read from the file.",
     "bndbox": "{} objects have several bndbox: each of these counts as an object.",
     "rotation": "{} boxes are turned (CVAT's rotation): their upright hulls are used.",
     "twice": "{} pictures are listed twice: each is read once.",
@@ -329,6 +329,19 @@ def unreadable_problem(path: Path, error: PictureError) -> Problem:
     """A picture that cannot be read."""
     reason = f"It cannot be read as an image: {error.reason}"
     return Problem(str(path), Fault("bad picture", reason, error.fix))
+
+
+def measured(path: Path, reading: Reading) -> tuple[int, int] | Problem:
+    """Height and width of a picture, or why it cannot be read.
+
+    Args:
+        path: of the picture.
+        reading: how pictures are read.
+    """
+    try:
+        return image_size(path, reading.exif, reading.max_pixels)
+    except PictureError as error:
+        return unreadable_problem(path, error)
 
 
 def picture_problem(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from rpn_lib.data.images import SUFFIXES, PictureError, image_size
+from rpn_lib.data.images import SUFFIXES
 from rpn_lib.data.layout import (
     Pictures,
     ordered,
@@ -37,8 +37,8 @@ from rpn_lib.data.records import (
     Scan,
     flag,
     make_record,
+    measured,
     notes_on,
-    unreadable_problem,
     upright_hull,
 )
 from rpn_lib.data.voc_files import (
@@ -236,7 +236,11 @@ class _Reader:
         for key in ("size/height", "size/width"):
             if not (tree.findtext(key) or "").strip():
                 self.counts["size"] += 1
-                return self.measured(picture)
+                found = measured(picture, self.reading)
+                if isinstance(found, Problem):
+                    self.problems.append(found)
+                    return None
+                return found
             value, reason = read_number(tree, key)
             if not reason and not 1 <= value <= LARGEST:
                 reason = f"{key} is {value:g}."
@@ -246,14 +250,6 @@ class _Reader:
                 return None
             sides.append(int(value))
         return sides[0], sides[1]
-
-    def measured(self, picture: Path) -> tuple[int, int] | None:
-        """The size of a picture, if it can be read."""
-        try:
-            return image_size(picture, self.reading.exif, self.reading.max_pixels)
-        except PictureError as error:
-            self.problems.append(unreadable_problem(picture, error))
-            return None
 
     def boxes(
         self, path: Path, item: str, element: Element, size: tuple[int, int]

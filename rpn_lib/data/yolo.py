@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rpn_lib.data.images import PictureError, image_size
 from rpn_lib.data.layout import Pictures, ordered
 from rpn_lib.data.problems import Fault, Problem, box_problem
 from rpn_lib.data.records import (
@@ -25,8 +24,8 @@ from rpn_lib.data.records import (
     Record,
     Scan,
     make_record,
+    measured,
     notes_on,
-    unreadable_problem,
 )
 from rpn_lib.data.yolo_layout import (
     Layout,
@@ -97,10 +96,9 @@ class _Reader:
 
     def read(self, picture: Path) -> None:
         """Read the annotation of one picture."""
-        try:
-            size = image_size(picture, self.reading.exif, self.reading.max_pixels)
-        except PictureError as error:
-            self.problems.append(unreadable_problem(picture, error))
+        size = measured(picture, self.reading)
+        if isinstance(size, Problem):
+            self.problems.append(size)
             return
         path = label_file(picture)
         there = self.pictures_of.setdefault(path, [])
