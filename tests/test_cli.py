@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from folders import annotate, environment, write_folder
+from folders import annotate, environment, write_folder, write_yolo
 from PIL import Image
 
 from rpn_lib.backbones import TorchvisionBackbone
@@ -23,6 +23,7 @@ from rpn_lib.data.folder import open_folder
 from rpn_lib.data.images import image_size
 from rpn_lib.data.records import Record, as_boxes
 from rpn_lib.data.resize import Resize
+from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.data.sides import choose_side
 from rpn_lib.errors import TrainingError
 from rpn_lib.models import build_rpn, network_of
@@ -243,6 +244,18 @@ def test_a_class_that_is_never_trained_on_is_told(tmp_path, capsys):
     annotate(data, "scene_14", [("zebra", 5, 5, 40, 40)], width=96, height=64)
     assert train(data, tmp_path / "out", "--epochs", 1) == 0
     assert "only in val, never trained on: zebra" in capsys.readouterr().out
+
+
+def test_pictures_that_share_a_text_file_are_told_once(tmp_path, capsys):
+    data = tmp_path / "data"
+    scenes = ShapesDataset(4, image_size=(64, 96), sizes=(16, 40))
+    write_yolo(data, [scenes[i] for i in range(3)])
+    write_yolo(data, [scenes[3]], split="val", first=3)
+    twin = data / "images/train/scene_0.png"
+    twin.with_suffix(".webp").write_bytes(twin.read_bytes())
+    assert train(data, tmp_path / "out", "--epochs", 1) == 0
+    told = capsys.readouterr()
+    assert (told.out + told.err).count("have this one text file") == 1
 
 
 @pytest.mark.parametrize(

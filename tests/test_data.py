@@ -170,7 +170,7 @@ class TestVOCFolder:
         dataset = open_folder(folder)
         assert dataset.records[1].size == (48, 64)
         assert dataset.notes == [
-            "1 files give no size of the picture: it was read from the pictures."
+            "1 annotations give no size of the picture: it was read from the file."
         ]
 
     @pytest.mark.parametrize(

@@ -333,16 +333,16 @@ COCO_FAULTS = {
         "train/c.jpg: It is 64 x 48 pixels, but its annotation says 48 x 64.",
     ),
     "no size": (
-        set_image(2, width=None),
-        f"{TRAIN}, image 2 (c.jpg): height and width are 48 and None. Write the size",
+        set_image(2, width="wide"),
+        f"{TRAIN}, image 2 (c.jpg): height and width are 48 and 'wide'. Write the size",
     ),
     "missing coordinate": (
         set_box(0, [1, 2, 3]),
         f"{ONE}: bbox is [1, 2, 3]. Write four numbers: [x, y, width, height].",
     ),
     "no number": (
-        set_box(0, [1, 2, 3, "4"]),
-        f'{ONE}: bbox is [1, 2, 3, "4"]. Write four numbers',
+        set_box(0, [1, 2, 3, "four"]),
+        f'{ONE}: bbox is [1, 2, 3, "four"]. Write four numbers',
     ),
     "no box": (
         coco_fault(lambda c: c["annotations"][0].pop("bbox")),
@@ -440,6 +440,26 @@ def test_bad_boxes_of_coco_can_be_dropped(coco):
 def test_parts_of_a_pixel_outside_are_rounding(coco):
     set_box(0, [-0.4, 2, 64.9, 4])(coco)
     assert open_folder(coco)[0][1]["boxes"][0].tolist() == [0, 2, 64, 6]
+
+
+@pytest.mark.parametrize("size", [{"width": None}, {"width": -1, "height": -1}])
+def test_a_size_that_the_file_does_not_give_is_read_from_the_picture(coco, size):
+    set_image(0, **size)(coco)
+    found = scan_folder(coco, "train")
+    assert found.problems == []
+    assert [record.size for record in found.records] == [(48, 64)] * 3
+    assert found.notes[0].startswith("1 annotations give no size of the picture")
+    write(coco, "train/a.jpg", b"")
+    [problem] = scan_folder(coco, "train").problems
+    assert problem.kind == "bad picture"
+
+
+def test_numbers_of_a_box_may_stand_in_quotes(coco):
+    set_box(0, ["1", " 2 ", "3.5", 4])(coco)
+    assert open_folder(coco)[0][1]["boxes"][0].tolist() == [1, 2, 4.5, 6]
+    set_box(0, ["1", "nan", "3", "4"])(coco)
+    [problem] = check_folder(coco, ["train"]).problems
+    assert problem.kind == "not finite"
 
 
 def test_the_layout_of_roboflow(coco):

@@ -22,6 +22,7 @@ from rpn_lib.data.folder import open_folder, reader_of, scan_folder, splits_of
 from rpn_lib.data.layout import goes_to_validation
 from rpn_lib.data.records import as_boxes
 from rpn_lib.data.scenes import ShapesDataset
+from rpn_lib.data.sides import choose_side, on_small_objects
 from rpn_lib.errors import DataError
 from rpn_lib.models import small_rpn
 from rpn_lib.training.loop import train
@@ -29,16 +30,16 @@ from rpn_lib.training.loop import train
 # Pascal VOC
 
 
-def put(root, name, objects=(CELL,), picture=None):
+def put(root, name, objects=(CELL,), picture=None, size=(64, 48)):
     """An XML file, and its picture beside it unless another place is given."""
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / "Annotations").mkdir(exist_ok=True)
-    annotate(root, "tmp", objects)
+    annotate(root, "tmp", objects, *size)
     shutil.move(root / "Annotations/tmp.xml", root / f"{name}.xml")
     (root / "Annotations").rmdir()
     path = root / (picture or f"{name}.jpg")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (64, 48), (len(name), 1, 2)).save(path)
+    Image.new("RGB", size, (len(name), 1, 2)).save(path)
 
 
 UNSPLIT = {
@@ -80,6 +81,67 @@ def test_the_hash_split_is_told_and_covers_every_image_once(tmp_path):
     )
 
 
+TINY = ("cell", 11, 21, 12, 22)  # 2 x 2 pixels
+
+
+@pytest.mark.parametrize("small_ones", ["train", "val"])
+def test_check_looks_at_what_the_hash_gives_training(tmp_path, small_ones):
+    for name in "abcdefgh":
+        part = "val" if goes_to_validation(name) else "train"
+        put(tmp_path, name, [CELL, TINY] if part == small_ones else [CELL])
+        noise = np.full((48, 64), ord(name), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{name}.jpg")
+    found = check_folder(tmp_path, splits_of(tmp_path), side=32)
+    assert found.problems == found.warnings == []
+    records = scan_folder(tmp_path, "train").records
+    assert len(records) == 6
+    expected, _ = on_small_objects(records, 32)
+    assert bool(expected) == (small_ones == "train")
+    told = [note for note in found.notes if "smaller than" in note]
+    assert told == ([f"train: {expected}"] if expected else [])
+    assert "chooses 6 images for train and 2 for val" in found.notes[0]
+
+
+def test_the_side_of_check_is_that_of_training(tmp_path):
+    large, small = ("cell", 11, 21, 110, 120), ("cell", 11, 21, 18, 28)
+    put(tmp_path, "a", [small] * 9, size=(1600, 1200))
+    put(tmp_path, "b", [large] * 19 + [small], size=(1600, 1200))
+    chosen = choose_side(scan_folder(tmp_path, "train").records)
+    assert chosen == 240
+    assert choose_side(scan_folder(tmp_path, "all").records) == 800
+    told = "".join(check_folder(tmp_path, ["all"]).notes)
+    assert "train: 1 of 20 objects" in told
+    assert "where the shorter side is 240." in told
+
+
+def test_the_same_picture_in_both_parts_of_a_hash_split_is_a_leak(tmp_path):
+    put(tmp_path, "a")
+    put(tmp_path, "b")
+    (warning,) = check_folder(tmp_path, ["all"]).warnings
+    assert warning.kind == "leak"
+
+
+def test_check_warns_of_a_part_that_the_hash_leaves_empty(tmp_path):
+    put(tmp_path, "b")
+    found = check_folder(tmp_path, ["all"])
+    assert found.problems == []
+    [warning] = found.warnings
+    assert warning.kind == "no object"
+    assert "puts none of the 1 images into val" in str(warning)
+
+
+def test_nothing_to_learn_in_the_part_that_the_hash_gives_training(tmp_path):
+    put(tmp_path, "a")
+    put(tmp_path, "b", [])
+    [problem] = check_folder(tmp_path, ["all"]).problems
+    assert (problem.kind, problem.item) == ("no object", "split train")
+    put(tmp_path, "a", [])
+    put(tmp_path, "b")
+    found = check_folder(tmp_path, ["all"])
+    assert found.problems == []
+    assert any(note.startswith("val: The 1 images hold no") for note in found.notes)
+
+
 def test_too_few_images_for_a_hash_split_are_refused(tmp_path):
     put(tmp_path, "b")
     with pytest.raises(DataError, match="puts none of the 1 images into val"):
@@ -116,6 +178,29 @@ def test_pictures_without_an_xml_file_are_counted(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "images/c.jpg")
     [note, _] = scan_folder(tmp_path, "all").notes
     assert note.startswith("1 pictures have no XML file and are left out, the first is")
+
+
+def test_of_two_pictures_of_one_name_the_other_one_has_no_xml_file(tmp_path):
+    put(tmp_path, "annotations/a", picture="images/a.jpg")  # says a.jpg
+    put(tmp_path, "annotations/b", picture="images/b.jpg")
+    (tmp_path / "annotations/b.xml").write_text("<annotation>")  # cannot be read
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (32, 24)).save(tmp_path / "images" / name)
+    found = scan_folder(tmp_path, "all")
+    assert [record.path.name for record in found.records] == ["a.jpg"]
+    assert [problem.kind for problem in found.problems] == ["unreadable"]
+    note = found.notes[0]
+    assert note.startswith("1 pictures have no XML file and are left out, the first is")
+    assert "a.png" in note
+
+
+def test_splits_that_share_a_folder_of_pictures_have_xml_files(tmp_path):
+    for part in ("train", "val"):
+        put(tmp_path, f"annotations/{part}/{part}", picture=f"images/{part}.jpg")
+    for part in ("train", "val"):
+        assert scan_folder(tmp_path, part).notes == []
+    Image.new("RGB", (64, 48)).save(tmp_path / "images/c.jpg")
+    assert scan_folder(tmp_path, "val").notes[0].startswith("1 pictures have no XML")
 
 
 def test_a_picture_may_be_named_in_the_file_alone(tmp_path):
@@ -259,6 +344,23 @@ def test_where_a_coco_file_may_lie(tmp_path, place, split):
     assert len(found.records) == 2
 
 
+def test_folders_that_rpn_writes_into_are_named_once(tmp_path, capsys):
+    write_coco(tmp_path, SCENES[:2])
+    write_coco(tmp_path, SCENES[2:4], split="val", first=2)
+    for name in ("runs/rpn", "train/proposals"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "runs/rpn/settings.json").write_text("{}")
+    [note] = check_folder(tmp_path, ["train", "val"]).notes
+    assert note.startswith("train, val: passed over")
+    assert note.endswith(": runs, train/proposals.")
+
+
+def test_a_folder_in_which_all_is_passed_over_says_so(tmp_path):
+    write_coco(tmp_path / "runs", SCENES[:2])
+    with pytest.raises(DataError, match=r"holds no annotations.*passed over.*: runs\."):
+        reader_of(tmp_path)
+
+
 def test_only_instances_are_splits(tmp_path):
     write_coco(tmp_path, SCENES[:3])
     (tmp_path / "runs/rpn").mkdir(parents=True)
@@ -275,11 +377,11 @@ def test_only_instances_are_splits(tmp_path):
     assert splits_of(tmp_path) == ["train"]
     found = check_folder(tmp_path, ["train"])
     assert found.problems == []
-    [note] = found.notes
-    assert note == (
+    assert found.notes == [
         "train: passed over, no boxes of a split: annotations/captions_train.json, "
-        "annotations/person_keypoints_train.json, notes.json, settings.json."
-    )
+        "annotations/person_keypoints_train.json, notes.json, settings.json.",
+        "train: passed over, named like the folders that rpn writes: runs.",
+    ]
     (tmp_path / "annotations/instances_train.json").unlink()
     assert len(scan_folder(tmp_path, "train").records) == 3  # key points have boxes
 

@@ -98,6 +98,15 @@ def test_whole_numbers_of_any_length(tmp_path):
     assert "[inf, 3, 5, 5]: A coordinate is infinite." in first_problem(tmp_path)
 
 
+def test_numbers_that_are_longer_than_python_reads(tmp_path):
+    coco(tmp_path)
+    path = tmp_path / "annotations/instances_train.json"
+    text = path.read_text()
+    for long in ("9" * 5000, f'"{"9" * 5000}"', f'"{"9" * 500}.0"'):
+        path.write_text(text.replace('"category_id": 1', f'"category_id": {long}', 1))
+        assert check_folder(tmp_path, ["train"]).problems
+
+
 def test_sides_that_no_picture_has(tmp_path):
     assert "height and width are 48 and 1e+308" in first_problem(
         coco(tmp_path, width=1e308)

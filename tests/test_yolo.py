@@ -9,7 +9,9 @@ from PIL import Image
 
 from rpn_lib.data.check import check_folder
 from rpn_lib.data.folder import open_folder, reader_of, scan_folder, splits_of
-from rpn_lib.data.yolo import label_file, read_row
+from rpn_lib.data.problems import lines_of
+from rpn_lib.data.yolo import label_file
+from rpn_lib.data.yolo_rows import read_row
 from rpn_lib.errors import DataError
 
 ROW = "1 0.5 0.25 0.5 0.25"  # in 64 x 48: x 16 to 48, y 6 to 18
@@ -103,6 +105,8 @@ def test_classes_without_names_have_numbers(tmp_path):
     assert scan_folder(root, "train").classes == ["1"]
     (root / "data.yaml").write_text("train: images/train\nnc: 3\n")
     assert scan_folder(root, "train").classes == ["0", "1", "2"]
+    (root / "data.yaml").write_text("train: images/train\nnc: '3'\n")
+    assert scan_folder(root, "train").classes == ["0", "1", "2"]
 
 
 def test_a_sample_is_image_and_target(tmp_path):
@@ -174,6 +178,34 @@ def test_a_fault_is_named_by_file_and_line(tmp_path, fault):
     assert len(dropped.dropped) == 1
 
 
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("number", ["12345678901234567890123", str(2**31)])
+def test_a_number_that_is_none_of_a_class(tmp_path, named, number):
+    row = f"{number} 0.5 0.25 0.5 0.25"
+    files = {**PICTURES, **LABELS, "labels/train/a.txt": f"{ROW}\n{row}"}
+    root = write(tmp_path, {**files, **({"classes.txt": "cat\ndog"} if named else {})})
+    [problem] = check_folder(root, ["train"]).problems
+    assert problem.kind == "class"
+    assert problem.droppable
+    told = f"{root}/labels/train/a.txt, line 2: The class {number} is unknown."
+    assert str(problem).startswith(told)
+
+
+def test_the_largest_number_of_a_class_without_names(tmp_path):
+    row = f"{2**31 - 1} 0.5 0.25 0.5 0.25"
+    root = write(tmp_path, {**PICTURES, **LABELS, "labels/train/a.txt": row})
+    assert scan_folder(root, "train").classes == ["2147483647"]
+
+
+@pytest.mark.parametrize("number", ["10000000000", "many"])
+def test_a_number_of_classes_that_cannot_be_right(tmp_path, number):
+    root = write(tmp_path, {**PICTURES, **LABELS})
+    write(root, {"data.yaml": f"train: images/train\nnc: {number}\n"})
+    [problem] = scan_folder(root, "train").problems
+    assert problem.kind == "class"
+    assert str(problem).startswith(f"{root}/data.yaml: nc is {number}.")
+
+
 def test_faults_of_data_yaml(tmp_path):
     root = write(tmp_path, {**PICTURES, **LABELS})
     write(root, {"data.yaml": "train: [images/train, more]\nnc: 3\nnames: [a, b]\n"})
@@ -197,6 +229,43 @@ def test_text_files_without_a_picture_are_counted(tmp_path):
         "1 text files have no picture and are left out, the first is "
         "labels/train/lost.txt."
     ]
+
+
+SHARED = {"images/train/a.png": None}  # beside a.jpg
+
+
+def test_pictures_that_share_a_text_file_are_named(tmp_path):
+    root = write(tmp_path, {**LAYOUTS["ultralytics"], **SHARED})
+    assert boxes(root) == {"a.jpg": [BOX], "a.png": [BOX]}
+    [warning] = check_folder(root, ["train"]).warnings
+    assert warning.kind == "shared"
+    assert str(warning).startswith(
+        f"{root}/labels/train/a.txt: images/train/a.jpg and images/train/a.png have "
+        "this one text file"
+    )
+    assert open_folder(root).warnings == [warning]
+    (root / "labels/train/a.txt").write_text("\n")  # no box that both would get
+    assert scan_folder(root, "train").warnings == []
+
+
+def test_many_shared_text_files_are_one_line(tmp_path):
+    names = [f"images/{i}.{end}" for i in range(12) for end in ("jpg", "webp")]
+    labels = {f"labels/{i}.txt": ROW for i in range(12)}
+    root = write(tmp_path, {**dict.fromkeys(names), **labels})
+    found = check_folder(root, ["train", "val"])  # by hash: each has all warnings
+    shared = [warning for warning in found.warnings if warning.kind == "shared"]
+    assert len(shared) == 12
+    [line] = lines_of(shared)
+    assert "images/0.jpg and images/0.webp" in line
+    assert line.endswith("(11 more of this kind)")
+
+
+def test_a_picture_that_is_listed_twice_is_read_once(tmp_path):
+    root = write(tmp_path, LAYOUTS["ultralytics"])
+    write(root, {"data.yaml": "train: [images/train, images/train/a.jpg]\nnc: 2\n"})
+    assert boxes(root) == {"a.jpg": [BOX]}
+    [note] = scan_folder(root, "train").notes
+    assert note == "1 pictures are listed twice: each is read once."
 
 
 def test_nothing_outside_the_folder_is_read(tmp_path):

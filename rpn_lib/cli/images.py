@@ -20,6 +20,7 @@ from rpn_lib.data.augment import Augment
 from rpn_lib.data.batches import InMemory
 from rpn_lib.data.dataset import AnnotatedFolder
 from rpn_lib.data.folder import scan_folder
+from rpn_lib.data.problems import lines_of
 from rpn_lib.data.records import Sample, Scan, picture_problem
 from rpn_lib.data.resize import Resize, tidy
 from rpn_lib.data.scenes import ShapesDataset
@@ -117,6 +118,9 @@ def _tell_notes(
         log.warning(f"dropped: {line}")
     for line in dict.fromkeys(train_folder.notes + val_folder.notes):
         log.info(f"note: {line}")
+    warnings = dict.fromkeys(train_folder.warnings + val_folder.warnings)
+    for line in lines_of([*warnings]):
+        log.warning(f"warning: {line}")
 
 
 def _fits_in_memory(config: DataConfig, objects: Objects) -> bool:

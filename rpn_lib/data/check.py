@@ -3,20 +3,16 @@
 Memory grows with the annotations, not with the pictures: these are read one by one.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from rpn_lib.data.folder import scan_folder
+from rpn_lib.data.folder import empty_part, part_of, parts_of, scan_folder
 from rpn_lib.data.images import PictureError, look_at
 from rpn_lib.data.layout import canonical
 from rpn_lib.data.problems import Fault, Problem
 from rpn_lib.data.records import (
-    Boxes,
     Reading,
     Record,
     Scan,
@@ -25,9 +21,8 @@ from rpn_lib.data.records import (
     size_problem,
     unreadable_problem,
 )
+from rpn_lib.data.same import same_boxes, same_pictures
 from rpn_lib.data.sides import choose_side, on_small_objects
-
-SAME = 0.99  # IoU of two boxes of a class that are one box twice
 
 WHOLE = 0.999  # share of an image that a box covers which covers the whole of it
 
@@ -104,23 +99,43 @@ class _Checker:
         """Look at the images of a split."""
         before = len(self.problems)
         self.problems += scan.problems
+        self.warnings += scan.warnings
         for note in scan.notes:
             self.notes.setdefault(note, []).append(split)
         self.annotations = scan.annotations
         for record in records:
             self.picture(record)
             self.objects(record, scan)
-            self.place(record, split, scan)
+            self.place(record, part_of(record, scan, split), scan)
+        sound = len(self.problems) == before
+        parts = parts_of(scan, split) if scan.records else {split: scan}
+        for name, part in parts.items():
+            if scan.records and not part.records:
+                self.warnings.append(empty_part(part, name, len(scan.records)))
+                continue
+            if sound:
+                self.empty(name, part, name != split)
+            if canonical(name) not in ("val", "test"):
+                self.small(name, part)
+
+    def empty(self, split: str, scan: Scan, chosen: bool) -> None:
+        """Look for a split that a run could not learn from, or not measure on.
+
+        Args:
+            split: its name.
+            scan: its annotations.
+            chosen: whether a hash has chosen its images.
+        """
         empty = nothing_to_learn(scan)
-        if empty is not None and not scan.records:
+        if empty is None:
+            return
+        known = canonical(split)
+        if known == "test" or (known == "val" and chosen):
+            self.notes.setdefault(empty.reason, []).append(split)
+            return
+        if chosen or not scan.records:
             empty = empty._replace(item=f"split {split}")
-        if empty is not None and len(self.problems) == before:
-            if canonical(split) == "test":
-                self.notes.setdefault(empty.reason, []).append(split)
-            else:
-                self.problems.append(empty)
-        if canonical(split) not in ("val", "test"):
-            self.small(split, scan)
+        self.problems.append(empty)
 
     def small(self, split: str, scan: Scan) -> None:
         """Look for objects that a run would be unable to learn."""
@@ -181,20 +196,12 @@ class _Checker:
 
     def leaks(self) -> None:
         """Find pictures that are the same to the byte in two splits."""
-        for paths in self.by_length.values():
-            if len({self.split_of[path] for path in paths}) < 2:
-                continue  # so most files need not be read once more
-            first: dict[bytes, Path] = {}
-            for path in paths:
-                digest = hashlib.sha256(path.read_bytes()).digest()
-                other = first.setdefault(digest, path)
-                if self.split_of[other] != self.split_of[path]:
-                    reason = (
-                        f"It is the same picture as {other}, which is in "
-                        f"{self.split_of[other]}; this one is in {self.split_of[path]}."
-                    )
-                    fault = Fault("leak", reason, LEAK)
-                    self.warnings.append(Problem(str(path), fault))
+        for path, other in same_pictures(self.by_length.values(), self.split_of):
+            reason = (
+                f"It is the same picture as {other}, which is in "
+                f"{self.split_of[other]}; this one is in {self.split_of[path]}."
+            )
+            self.warnings.append(Problem(str(path), Fault("leak", reason, LEAK)))
 
     def result(self) -> Checked:
         """All that was found."""
@@ -235,48 +242,12 @@ class _Checker:
                 "no number from 1 to 8: it is passed over."
             )
         summary = counted(self.images, self.boxes, self.regions)
-        return Checked(self.problems, summary, self.warnings, notes)
+        # Splits that a hash chooses share what is wrong with the files of both.
+        problems, warnings = map(dict.fromkeys, (self.problems, self.warnings))
+        return Checked([*problems], summary, [*warnings], notes)
 
 
 LEAK = (
     "What is measured on images that were trained on says nothing: keep each image in "
     "one split."
 )
-
-
-def same_boxes(record: Record) -> list[tuple[int, int]]:
-    """Pairs of boxes of one class that are practically the same.
-
-    Args:
-        record: of an image.
-
-    >>> boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 8]], dtype=np.float32)
-    >>> same_boxes(Record("a", Path("a"), (9, 9), boxes, ["x", "x", "x"], boxes[:0]))
-    [(0, 1)]
-    """
-    if len(record.boxes) < 2:
-        return []
-    boxes = record.boxes.astype(np.float64)
-    order = np.argsort(boxes[:, 0], kind="stable")
-    pairs = []
-    # Boxes that are the same begin at nearly the same x: a window, not all pairs.
-    for place, i in enumerate(order):
-        width = boxes[i, 2] - boxes[i, 0]
-        for j in order[place + 1 :]:
-            if boxes[j, 0] - boxes[i, 0] > (1 - SAME) * width:
-                break
-            if (
-                record.classes[i] == record.classes[j]
-                and _iou(boxes[i], boxes[j]) > SAME
-            ):
-                pairs.append((int(min(i, j)), int(max(i, j))))
-    return sorted(pairs)
-
-
-def _iou(a: Boxes, b: Boxes) -> float:
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    if (sides <= 0).any():
-        return 0.0
-    overlap = float(sides.prod())
-    areas = float((a[2:] - a[:2]).prod()) + float((b[2:] - b[:2]).prod())
-    return overlap / (areas - overlap)

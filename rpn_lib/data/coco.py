@@ -27,10 +27,12 @@ from rpn_lib.data.coco_values import (
     LOOKS_LIKE_XYXY,
     as_float,
     coco_fault,
+    four_numbers,
     order_of,
     read_key,
     read_size,
     rotation_of,
+    shown,
 )
 from rpn_lib.data.layout import (
     Pictures,
@@ -52,6 +54,7 @@ from rpn_lib.data.records import (
     Scan,
     flag,
     make_record,
+    measured,
     notes_on,
     upright_hull,
 )
@@ -195,10 +198,16 @@ class _Reader:
                 continue
             seen.add(name)
             file = self.pictures.named(places, name)
-            if file is not None:
-                images[key] = (name, file, size)
+            if file is None:
+                self.note(item, no_picture(self.pictures, places, name))
                 continue
-            self.note(item, no_picture(self.pictures, places, name))
+            if size is None:
+                self.counts["size"] += 1
+            found = size or measured(file, self.reading)
+            if isinstance(found, Problem):
+                self.problems.append(found)
+            else:
+                images[key] = (name, file, found)
         return images
 
     def boxes(
@@ -215,7 +224,7 @@ class _Reader:
             if image is None or image not in self.listed:
                 fault = Fault(
                     "image",
-                    f"There is no image {row.get('image_id')!r}.",
+                    f"There is no image {shown(row.get('image_id'))}.",
                     "Correct image_id, or delete the annotation.",
                 )
                 self.note(item, fault, droppable=True)
@@ -245,19 +254,16 @@ class _Reader:
         self, row: dict[str, Any], size: tuple[int, int], names: dict[int | str, str]
     ) -> tuple[Found | None, Fault | None]:
         """One annotation, or what is wrong with it."""
-        box = row.get("bbox")
-        if not (
-            isinstance(box, list)
-            and len(box) == 4
-            and all(isinstance(n, int | float) for n in box)
-        ):
+        box = four_numbers(row.get("bbox"))
+        if box is None:
+            reason = f"bbox is {json.dumps(row.get('bbox'))[:60]}."
             fix = "Write four numbers: [x, y, width, height]."
-            return None, Fault("number", f"bbox is {json.dumps(box)[:60]}.", fix)
+            return None, Fault("number", reason, fix)
         category = read_key(row.get("category_id"))
         if category is None or category not in names:
             return None, Fault(
                 "class",
-                f"The class {row.get('category_id')!r} is unknown.",
+                f"The class {shown(row.get('category_id'))} is unknown.",
                 "Add it to categories, or correct category_id.",
             )
         crowd, fault = flag("iscrowd", row.get("iscrowd"))
@@ -265,7 +271,7 @@ class _Reader:
             ignored, fault = flag("ignore", row.get("ignore"))
         if fault is not None:
             return None, fault
-        x, y, w, h = box = [as_float(n) for n in box]
+        x, y, w, h = box
         self.raw.append((box, (float(size[0]), float(size[1]))))
         fault = coco_fault(x, y, w, h, size)
         if fault is not None:

@@ -139,7 +139,7 @@ def read_json(path: Path) -> tuple[dict[str, list[Any]], Fault | None]:
         return refused(
             f"It is no JSON: {error}.", "Export or download the annotations anew."
         )
-    except (RecursionError, UnicodeDecodeError, OSError) as error:
+    except (RecursionError, ValueError, OSError) as error:  # no UTF-8, huge numbers
         return refused(
             f"It cannot be read as JSON: {error or type(error).__name__}.",
             "Export or download the annotations anew.",

@@ -1,7 +1,6 @@
 """Numbers of a COCO file as tools write them, and what is wrong with them."""
 
 import math
-import re
 from typing import Any
 
 from rpn_lib.data.problems import (
@@ -9,6 +8,7 @@ from rpn_lib.data.problems import (
     Fault,
     box_problem,
 )
+from rpn_lib.data.records import whole
 
 # COCO's own files have boxes that reach out by parts of a pixel, from rounding.
 COCO_TOLERANCE = 1.0
@@ -22,21 +22,6 @@ LOOKS_LIKE_XYXY = Fault(
 )
 
 
-def whole(value: object) -> int | None:
-    """A whole number, also one that a tool wrote as `"7"` or `7.0`.
-
-    >>> whole("7"), whole(7.0), whole("seven"), whole(True)
-    (7, 7, None, None)
-    """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+(\.0*)?\s*", value):
-        return int(float(value)) if "." in value else int(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) else None
-
-
 def shown(value: object) -> str:
     """A value for a message, not longer than that.
 
@@ -47,16 +32,33 @@ def shown(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def as_float(number: float) -> float:
+def as_float(number: float | str) -> float:
     """A number of a JSON file, where whole ones may have any length.
 
-    >>> as_float(7), as_float(10**400)
-    (7.0, inf)
+    >>> as_float(7), as_float("7"), as_float(10**400)
+    (7.0, 7.0, inf)
     """
     try:
         return float(number)
     except OverflowError:
-        return math.inf if number > 0 else -math.inf
+        return -math.inf if str(number).startswith("-") else math.inf
+
+
+def four_numbers(box: object) -> list[float] | None:
+    """The four numbers of a box, also where a tool wrote them in quotes.
+
+    >>> four_numbers([1, 2.5, "3", "4.5"])
+    [1.0, 2.5, 3.0, 4.5]
+    >>> four_numbers([1, 2, 3]) or four_numbers([1, 2, 3, "four"])
+    """
+    if not (isinstance(box, list) and len(box) == 4):
+        return None
+    if not all(isinstance(number, int | float | str) for number in box):
+        return None
+    try:
+        return [as_float(number) for number in box]
+    except ValueError:
+        return None
 
 
 def read_key(value: object) -> int | str | None:
@@ -81,14 +83,20 @@ def coco_fault(
     return box_problem(corners, size, tolerance=COCO_TOLERANCE)
 
 
-def read_size(row: dict[str, Any]) -> tuple[tuple[int, int], Fault | None]:
-    """Height and width of an image, and what is wrong with them."""
-    height, width = whole(row.get("height")), whole(row.get("width"))
+def read_size(row: dict[str, Any]) -> tuple[tuple[int, int] | None, Fault | None]:
+    """Height and width of an image, and what is wrong with them.
+
+    Both are `None` where the file does not say: VIA 3 writes -1.
+    """
+    given = row.get("height"), row.get("width")
+    if any(value is None or whole(value) == -1 for value in given):
+        return None, None
+    height, width = map(whole, given)
     if height is not None and width is not None:
         lowest, highest = sorted((height, width))
         if lowest >= 1 and highest <= LARGEST:
             return (height, width), None
-    return (0, 0), Fault(
+    return None, Fault(
         "size",
         f"height and width are {shown(row.get('height'))} and "
         f"{shown(row.get('width'))}.",

@@ -127,6 +127,7 @@ class AnnotatedFolder(Dataset[Sample]):
         records: the annotation of each image.
         dropped: what was wrong with each box that was left out.
         notes: what a user should know though nothing is wrong.
+        warnings: what is most likely wrong, but can be trained on.
 
     Raises:
         DataError: the first problem of the scan that stands in the way.
@@ -161,6 +162,7 @@ class AnnotatedFolder(Dataset[Sample]):
         self.records = scan.records
         self.classes = scan.classes
         self.notes = scan.notes
+        self.warnings = scan.warnings
         self.names = [record.name for record in scan.records]
         self.dropped = [str(problem) for problem in scan.problems]
         self.transform = transform

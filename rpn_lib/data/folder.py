@@ -7,14 +7,22 @@ Dimension letters: see `rpn_lib.data.records`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rpn_lib.data import coco, voc, yolo
 from rpn_lib.data.foreign import foreign_format
 from rpn_lib.data.images import SUFFIXES
-from rpn_lib.data.layout import ALL, canonical, goes_to_validation, matching_split
-from rpn_lib.data.records import OnBadBox, Reading, Scan, Transform
+from rpn_lib.data.layout import (
+    ALL,
+    canonical,
+    goes_to_validation,
+    matching_split,
+    own_folders,
+)
+from rpn_lib.data.problems import Fault, Problem
+from rpn_lib.data.records import OnBadBox, Reading, Record, Scan, Transform
 from rpn_lib.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,8 +69,17 @@ def reader_of(root: str | Path) -> Reader:
             return reader
     raise DataError(
         f"{root} holds no annotations of Pascal VOC (XML files), COCO (JSON files) or "
-        f"YOLO (data.yaml, images and labels). {foreign_format(root)}".rstrip()
+        f"YOLO (data.yaml, images and labels). {foreign_format(root)} "
+        f"{_passed_over(root)}".rstrip()
     )
+
+
+def _passed_over(root: Path) -> str:
+    """A sentence on folders that are taken for rpn's own; empty where none is."""
+    own = own_folders(root)
+    if not own:
+        return ""
+    return f"passed over, named like the folders that rpn writes: {', '.join(own)}."
 
 
 def splits_of(root: str | Path) -> list[str]:
@@ -103,6 +120,8 @@ def scan_folder(root: str | Path, split: str, **reading: Any) -> Scan:
     root, how = Path(root), Reading(**reading)
     reader = reader_of(root)
     scan = _scan(reader, root, split, how)
+    passed_over = _passed_over(root)
+    scan.notes += [passed_over] if passed_over else []
     others = [one.NAME for one in READERS if one is not reader and one.recognises(root)]
     if others:
         scan.notes.append(
@@ -119,10 +138,8 @@ def _scan(reader: Reader, root: Path, split: str, how: Reading) -> Scan:
     if found is not None:
         scan = reader.scan(root, found, how)
         if found == pool:
-            scan.notes.append(
-                "not split: for train and val a hash of the files' names chooses 80 % "
-                "and 20 % of the images, always the same."
-            )
+            scan.is_pool = True
+            _tell_parts(scan, found)
         return scan
     parts = [matching_split(name, there) for name in ("train", "val")]
     if split == "trainval" and None not in parts:
@@ -141,43 +158,83 @@ def _pool(there: Sequence[str]) -> str | None:
     )
 
 
-def _by_hash(scan: Scan, split: str, pool: str) -> Scan:
-    chosen = [
-        record
-        for record in scan.records
-        if goes_to_validation(record.name) == (split == "val")
-    ]
-    if scan.records and not chosen:
-        raise DataError(
-            f"{scan.annotations} is not split, and the hash of the files' names puts "
-            f"none of the {len(scan.records)} images into {split}. Put them into "
-            "folders train and val, or write lists."
+def _tell_parts(scan: Scan, split: str) -> None:
+    train, val = (len(part.records) for part in parts_of(scan, split).values())
+    if train + val:
+        scan.notes.append(
+            f"not split: a hash of the files' names chooses {train:,} images for train "
+            f"and {val:,} for val (80 % and 20 %), always the same."
         )
+
+
+def parts_of(scan: Scan, split: str) -> dict[str, Scan]:
+    """What a run learns from or measures on: a split, or the two parts of a pool.
+
+    Args:
+        scan: of the split.
+        split: its name.
+    """
+    if not scan.is_pool:
+        return {split: scan}
+    records: dict[str, list[Record]] = {"train": [], "val": []}
+    for one in scan.records:
+        records[part_of(one, scan, split)].append(one)
+    return {
+        part: replace(scan, records=records[part], is_pool=False) for part in records
+    }
+
+
+def part_of(record: Record, scan: Scan, split: str) -> str:
+    """The split that an image of a scan belongs to, `train` or `val` in a pool.
+
+    Args:
+        record: of the image.
+        scan: where it stands.
+        split: the name of the scan's split.
+    """
+    if not scan.is_pool:
+        return split
+    return "val" if goes_to_validation(record.name) else "train"
+
+
+def empty_part(scan: Scan, split: str, count: int) -> Problem:
+    """A part of a pool that the hash puts no image into.
+
+    Args:
+        scan: of the part.
+        split: train or val.
+        count: how many images the pool has.
+    """
+    fault = Fault(
+        "no object",
+        "It is not split, and the hash of the files' names puts none of the "
+        f"{count} images into {split}.",
+        "Put them into folders train and val, or write lists.",
+    )
+    return Problem(str(scan.annotations), fault)
+
+
+def _by_hash(pool: Scan, split: str, name: str) -> Scan:
+    part = parts_of(replace(pool, is_pool=True), name)[split]
+    if pool.records and not part.records:
+        raise DataError(str(empty_part(part, split, len(pool.records))))
     note = (
-        f"{pool} is not split: {split} are the {len(chosen):,} of its "
-        f"{len(scan.records):,} images that a hash of the file's name chooses, always "
+        f"{name} is not split: {split} are the {len(part.records):,} of its "
+        f"{len(pool.records):,} images that a hash of the file's name chooses, always "
         "the same (80 % train, 20 % val)."
     )
-    return Scan(
-        chosen,
-        scan.classes,
-        scan.problems,
-        scan.annotations,
-        [*scan.notes, note],
-        scan.reading,
-    )
+    return replace(part, notes=[*pool.notes, note])
 
 
 def _joined(scans: Sequence[Scan]) -> Scan:
     first = scans[0]
-    classes = list(dict.fromkeys(name for scan in scans for name in scan.classes))
-    return Scan(
-        [record for scan in scans for record in scan.records],
-        classes,
-        [problem for scan in scans for problem in scan.problems],
-        first.annotations,
-        [note for scan in scans for note in scan.notes],
-        first.reading,
+    return replace(
+        first,
+        records=[record for scan in scans for record in scan.records],
+        classes=list(dict.fromkeys(name for scan in scans for name in scan.classes)),
+        problems=[problem for scan in scans for problem in scan.problems],
+        notes=[note for scan in scans for note in scan.notes],
+        warnings=[problem for scan in scans for problem in scan.warnings],
     )
 
 

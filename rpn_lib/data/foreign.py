@@ -18,13 +18,16 @@ LABELME = (
 )
 
 CVAT = (
-    'CVAT\'s own XML. Export the task from CVAT as "COCO 1.0" instead; or convert it '
+    'CVAT\'s own XML. Export the task from CVAT as "COCO 1.0" instead; or, where it '
+    "holds images with upright boxes alone, neither tracks nor turned ones, convert it "
     f"{GLOBOX} annotations.xml annotations.json --format cvat {TO_COCO}."
 )
 
 VIA = (
-    'VIA (VGG Image Annotator). Open the project in VIA and choose "Export Annotations '
-    '(COCO format)"; or, where the class is the attribute label_id, convert it '
+    "VIA (VGG Image Annotator). Open the project in VIA, or import the file there, and "
+    'export it to COCO ("Export Annotations (COCO format)"), which takes only regions '
+    "whose class is an option of a dropdown or radio attribute; or, where regions are "
+    "rectangles with the class in the attribute label_id, convert the JSON file "
     f"{GLOBOX} FILE annotations.json --format via-json --img_folder FOLDER {TO_COCO}."
 )
 
@@ -45,6 +48,12 @@ TFRECORD = (
     "-if tf_detection_api -i FOLDER -f coco_instances -o converted -- --save-media "
     "(-if roboflow_tfrecord for an export of Roboflow)."
 )
+
+
+# Of a project, of annotations, of images without any, and of a project of VIA 3.
+VIA_KEYS = ('"_via_', '"shape_attributes"', '"file_attributes"', '"vid_list"')
+
+VIA_TABLES = ("region_shape_attributes", "# CSV_HEADER = metadata_id")
 
 
 def foreign_format(root: Path) -> str:
@@ -75,7 +84,7 @@ def _json(path: Path) -> str:
     text = _head(path)
     if '"shapes"' in text and '"imagePath"' in text:
         return LABELME
-    if '"_via_' in text or '"shape_attributes"' in text:
+    if any(key in text for key in VIA_KEYS):
         return VIA
     if '"annotations"' in text and '"coordinates"' in text:
         return CREATEML
@@ -87,8 +96,11 @@ def _xml(path: Path) -> str:
 
 
 def _csv(path: Path) -> str:
+    text = _head(path)
+    if any(words in text for words in VIA_TABLES):
+        return VIA
     try:
-        header = next(csv.reader(_head(path).splitlines()), [])
+        header = next(csv.reader(text.splitlines()), [])
     except csv.Error:
         return ""
     names = {name.strip().lower() for name in header}

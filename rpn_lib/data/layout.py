@@ -25,8 +25,9 @@ VALIDATION_SHARE = 5  # every fifth image, where a folder is split by hash
 
 DEPTH = 3  # folders below the root that are looked into
 
-# Written by rpn itself, or by version control: no data.
-PASSED_OVER = ("runs", "proposals", "__MACOSX")
+OWN = ("runs", "proposals")  # what rpn itself writes into
+
+PASSED_OVER = (*OWN, "__MACOSX")  # no data
 
 
 def canonical(split: str) -> str:
@@ -123,6 +124,23 @@ def folders(root: Path, depth: int = DEPTH) -> Iterator[tuple[Path, list[str]]]:
         if len(Path(path).parts) - top >= depth:
             below.clear()
         yield Path(path), sorted(name for name in files if not name.startswith("."))
+
+
+def own_folders(root: Path) -> list[str]:
+    """The folders below one that are passed over, since rpn itself writes into such.
+
+    Args:
+        root: the folder.
+
+    >>> own_folders(Path("nowhere"))
+    []
+    """
+    return [
+        (folder / name).relative_to(root).as_posix()
+        for folder, _ in folders(root)
+        for name in OWN
+        if (folder / name).is_dir()
+    ]
 
 
 def _leads_back(path: str, root: str) -> bool:

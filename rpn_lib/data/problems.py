@@ -34,6 +34,7 @@ Kind = Literal[
     "first pixel",
     "format",
     "duplicate",  # the data set as a whole
+    "shared",
     "leak",
     "whole image",
     "no object",

@@ -9,6 +9,7 @@ Dimension letters: G true boxes of an image; I regions of it that are ignored.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rpn_lib.data.images import Exif, PictureError, look_at
+from rpn_lib.data.images import Exif, PictureError, image_size, look_at
 from rpn_lib.data.problems import Fault, Problem
 from rpn_lib.errors import DataError
 
@@ -165,9 +166,10 @@ def make_record(
 
 
 NOTES = {
-    "size": "{} files give no size of the picture: it was read from the pictures.",
+    "size": "{} annotations give no size of the picture: it was read from the file.",
     "bndbox": "{} objects have several bndbox: each of these counts as an object.",
     "rotation": "{} boxes are turned (CVAT's rotation): their upright hulls are used.",
+    "twice": "{} pictures are listed twice: each is read once.",
     "polygon": "{} rows are polygons or turned boxes: their upright hulls are used.",
     "crowd": "{} crowds are regions to ignore.",
     "difficult ignore": (
@@ -206,6 +208,22 @@ def flag(name: str, value: object) -> tuple[bool, Fault | None]:
     if text in TRUE or text in FALSE:
         return text in TRUE, None
     return False, Fault("flag", f"{name} is {value!r}.", "Write 0 or 1.")
+
+
+def whole(value: object) -> int | None:
+    """A whole number, also one that a tool wrote as `"7"` or `7.0`.
+
+    >>> whole("7"), whole(7.0), whole("seven"), whole(True)
+    (7, 7, None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([-+]?\d{1,400})(\.0*)?\s*", value)
+        return int(match[1]) if match else None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
 
 
 def upright_hull(
@@ -247,6 +265,8 @@ class Scan:
         annotations: the file or folder that the annotations come from.
         notes: what a user should know though nothing is wrong.
         reading: how all was understood.
+        warnings: what is most likely wrong, but can be trained on.
+        is_pool: whether train and val are parts of it that a hash chooses.
     """
 
     records: list[Record]
@@ -255,6 +275,8 @@ class Scan:
     annotations: Path
     notes: list[str] = field(default_factory=list)
     reading: Reading = field(default_factory=Reading)
+    warnings: list[Problem] = field(default_factory=list)
+    is_pool: bool = False
 
     def count(self) -> str:
         """Images, boxes and regions to ignore, in words."""
@@ -307,6 +329,19 @@ def unreadable_problem(path: Path, error: PictureError) -> Problem:
     """A picture that cannot be read."""
     reason = f"It cannot be read as an image: {error.reason}"
     return Problem(str(path), Fault("bad picture", reason, error.fix))
+
+
+def measured(path: Path, reading: Reading) -> tuple[int, int] | Problem:
+    """Height and width of a picture, or why it cannot be read.
+
+    Args:
+        path: of the picture.
+        reading: how pictures are read.
+    """
+    try:
+        return image_size(path, reading.exif, reading.max_pixels)
+    except PictureError as error:
+        return unreadable_problem(path, error)
 
 
 def picture_problem(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from rpn_lib.data.images import SUFFIXES, PictureError, image_size
+from rpn_lib.data.images import SUFFIXES
 from rpn_lib.data.layout import (
     Pictures,
     ordered,
@@ -37,11 +37,17 @@ from rpn_lib.data.records import (
     Scan,
     flag,
     make_record,
+    measured,
     notes_on,
-    unreadable_problem,
     upright_hull,
 )
-from rpn_lib.data.voc_files import image_lists, read_list, read_xml, xml_folders
+from rpn_lib.data.voc_files import (
+    image_lists,
+    read_list,
+    read_xml,
+    without_xml,
+    xml_folders,
+)
 from rpn_lib.data.voc_values import (
     CORNERS,
     of_another_format,
@@ -156,7 +162,6 @@ class _Reader:
 
     def unlisted(self, there: Sequence[Path]) -> None:
         """Read all XML files of folders."""
-        bare: list[str] = []
         seen: set[str] = set()
         for folder in there:
             places = picture_folders(folder)
@@ -170,16 +175,13 @@ class _Reader:
                     name = path.relative_to(self.root).with_suffix("").as_posix()
                 seen.add(name)
                 self.read(path, name, places, stems)
-            used = {record.path.parent for record in self.records}
-            for place in used & set(places):
-                names = self.pictures.pictures(place)
-                bare += [name for name in names if Path(name).stem not in stems]
-        taken = {record.path.name for record in self.records}
-        bare = [name for name in bare if name not in taken]
+        used = {record.path for record in self.records}
+        bare = without_xml(self.pictures, used, self.root)
         if bare:
             self.notes.append(
                 f"{len(bare):,} pictures have no XML file and are left out, the first "
-                f"is {bare[0]}. If they show no object, write XML files without one."
+                f"is {bare[0].name}. If they show no object, write XML files without "
+                "one."
             )
 
     def read(
@@ -234,7 +236,11 @@ class _Reader:
         for key in ("size/height", "size/width"):
             if not (tree.findtext(key) or "").strip():
                 self.counts["size"] += 1
-                return self.measured(picture)
+                found = measured(picture, self.reading)
+                if isinstance(found, Problem):
+                    self.problems.append(found)
+                    return None
+                return found
             value, reason = read_number(tree, key)
             if not reason and not 1 <= value <= LARGEST:
                 reason = f"{key} is {value:g}."
@@ -244,14 +250,6 @@ class _Reader:
                 return None
             sides.append(int(value))
         return sides[0], sides[1]
-
-    def measured(self, picture: Path) -> tuple[int, int] | None:
-        """The size of a picture, if it can be read."""
-        try:
-            return image_size(picture, self.reading.exif, self.reading.max_pixels)
-        except PictureError as error:
-            self.problems.append(unreadable_problem(picture, error))
-            return None
 
     def boxes(
         self, path: Path, item: str, element: Element, size: tuple[int, int]

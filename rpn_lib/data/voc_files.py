@@ -1,7 +1,8 @@
 """Lists of images and folders of XML files, as users of Pascal VOC lay them out."""
 
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -11,7 +12,9 @@ from defusedxml.ElementTree import parse
 from rpn_lib.data.images import SUFFIXES
 from rpn_lib.data.layout import (
     ALL,
+    Pictures,
     folders,
+    picture_folders,
     split_of,
     subfolder,
 )
@@ -115,3 +118,32 @@ def read_xml(path: Path, name: str) -> Element | Fault:
     except (OSError, LookupError, ValueError) as error:
         reason = f"It cannot be read: {error}."
         return Fault("unreadable", reason, "Save it anew, in UTF-8.")
+
+
+def without_xml(pictures: Pictures, used: Collection[Path], root: Path) -> list[Path]:
+    """The pictures beside those of XML files that no XML file is about.
+
+    A picture whose XML file cannot be read is none of them. One is that shares its name
+    but for the ending with the picture of an XML file.
+
+    Args:
+        pictures: lists what is in a folder.
+        used: pictures that XML files are about.
+        root: of the data set.
+    """
+    known = {path.with_suffix("") for path in used}
+    stems: defaultdict[Path, set[str]] = defaultdict(set)
+    for _, folder in xml_folders(root):
+        names = {path.stem for path in folder.glob("*.[xX][mM][lL]")}
+        for place in picture_folders(folder):
+            stems[place] |= names
+    return [
+        place / name
+        for place in sorted({path.parent for path in used})
+        for name in pictures.pictures(place)
+        if place / name not in used
+        and (
+            Path(name).stem not in stems[place]
+            or (place / name).with_suffix("") in known
+        )
+    ]

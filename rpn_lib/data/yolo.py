@@ -12,13 +12,10 @@ with. An empty or missing text file is a picture without objects.
 Dimension letters: see `rpn_lib.data.records`.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from rpn_lib.data.images import PictureError, image_size
 from rpn_lib.data.layout import Pictures, ordered
 from rpn_lib.data.problems import Fault, Problem, box_problem
 from rpn_lib.data.records import (
@@ -27,8 +24,8 @@ from rpn_lib.data.records import (
     Record,
     Scan,
     make_record,
+    measured,
     notes_on,
-    unreadable_problem,
 )
 from rpn_lib.data.yolo_layout import (
     Layout,
@@ -38,9 +35,12 @@ from rpn_lib.data.yolo_layout import (
     read_layout,
     yaml_path,
 )
+from rpn_lib.data.yolo_rows import read_row
 from rpn_lib.errors import DataError
 
 NAME = "YOLO"
+
+MOST_CLASSES = 2**31  # where nobody names them; a larger number is none of a class
 
 TOLERANCE = 1.0  # pixels; rows are rounded to few digits
 
@@ -80,89 +80,6 @@ def scan(root: Path, split: str, reading: Reading) -> Scan:
     return reader.result()
 
 
-def read_row(
-    words: Sequence[str], key_points: int = 0
-) -> tuple[int, list[float], bool] | Fault:
-    """The class and the box of a row, in shares of the picture.
-
-    Args:
-        words: of the row.
-        key_points: numbers behind the box in rows of key points; 0 if not known.
-
-    Returns:
-        class, `x1, y1, x2, y2`, and whether it is the hull of a polygon; or what is
-        wrong.
-
-    >>> read_row("2 0.5 0.5 0.2 0.4".split())
-    (2, [0.4, 0.3, 0.6, 0.7], False)
-    >>> read_row("0 0.1 0.2 0.5 0.2 0.3 0.9".split())
-    (0, [0.1, 0.2, 0.5, 0.9], True)
-    """
-    numbers = _numbers(words)
-    if isinstance(numbers, Fault):
-        return numbers
-    label, values = int(numbers[0]), numbers[1:]
-    kind = _row_kind(len(values), key_points)
-    if kind is None:
-        return Fault(
-            "row",
-            f"It has {len(numbers)} numbers.",
-            "A row is: class cx cy w h. A sixth number is the score of a prediction: "
-            "these are not annotations.",
-        )
-    values = values if kind == "polygon" else values[:4]
-    if max(values) > 1.5:
-        return Fault(
-            "format",
-            f"A coordinate is {max(values):g}, above 1.",
-            "YOLO's coordinates are shares of the width and the height: are these "
-            "pixels? Divide them.",
-        )
-    if kind == "polygon":
-        xs, ys = values[::2], values[1::2]
-        return label, [min(xs), min(ys), max(xs), max(ys)], True
-    cx, cy, w, h = values
-    if w < 0 or h < 0:
-        name = "width" if w < 0 else "height"
-        return Fault("swapped", f"The {name} is negative.", "Draw the box anew.")
-    return label, [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], False
-
-
-def _numbers(words: Sequence[str]) -> list[float] | Fault:
-    """The numbers of a row: a class and at least four others."""
-    try:
-        numbers = [float(word) for word in words]
-    except ValueError:
-        return Fault(
-            "number",
-            f"{' '.join(words)[:60]!r} are not numbers alone.",
-            "A row is: class cx cy w h, with spaces between them.",
-        )
-    if not all(map(math.isfinite, numbers)):
-        return Fault("not finite", "A number is not finite.", "Delete or correct it.")
-    if len(numbers) < 5 or not numbers[0].is_integer():
-        return Fault(
-            "row",
-            f"{' '.join(words)[:60]!r} is no row of YOLO's.",
-            "A row is: class cx cy w h, or a class and the corners of a polygon.",
-        )
-    return numbers
-
-
-def _row_kind(
-    count: int, key_points: int
-) -> Literal["box", "key points", "polygon"] | None:
-    """What so many numbers behind the class are; nothing that is known if `None`."""
-    if count == 4:
-        return "box"
-    if key_points and count == 4 + key_points:
-        return "key points"
-    if count >= 6 and count % 2 == 0:
-        return "polygon"
-    # Key points of three numbers each, x, y and whether they are seen.
-    return "key points" if (count - 4) % 3 == 0 else None
-
-
 class _Reader:
     """Goes through the text files and notes what cannot be right."""
 
@@ -172,17 +89,23 @@ class _Reader:
         self.records: list[Record] = []
         self.counts: Counter[str] = Counter()
         self.missing = 0
+        self.pictures_of: dict[Path, list[Path]] = {}  # of each text file
+        self.warnings: list[Problem] = []
         self.places: set[tuple[Path, Path]] = set()  # of text files and of pictures
         self.numbers: set[int] = set()
 
     def read(self, picture: Path) -> None:
         """Read the annotation of one picture."""
-        try:
-            size = image_size(picture, self.reading.exif, self.reading.max_pixels)
-        except PictureError as error:
-            self.problems.append(unreadable_problem(picture, error))
+        size = measured(picture, self.reading)
+        if isinstance(size, Problem):
+            self.problems.append(size)
             return
         path = label_file(picture)
+        there = self.pictures_of.setdefault(path, [])
+        if picture in there:
+            self.counts["twice"] += 1
+            return
+        there.append(picture)
         self.places.add((path.parent, picture.parent))
         found: list[Found] = []
         try:
@@ -214,12 +137,15 @@ class _Reader:
             return row
         number, shares, is_polygon = row
         classes = self.layout.classes
-        if number < 0 or (classes and number not in classes):
-            known = f"0 to {max(classes)}" if classes else "0 and above"
+        if number < 0 or number not in (classes or range(MOST_CLASSES)):
+            known = max(classes, default=MOST_CLASSES - 1)
             return Fault(
                 "class",
                 f"The class {number} is unknown.",
-                f"{self.layout.source.name} has {known}: correct the number or add it.",
+                f"{self.layout.source.name} has 0 to {known}: correct the number or "
+                "add it."
+                if classes
+                else f"Without names, 0 to {known:,} are taken for classes.",
             )
         label = classes.get(number, str(number))
         fault = self.reading.unknown_class(label)
@@ -254,12 +180,26 @@ class _Reader:
             if pictures.of_stem([place], path.stem) is None and first_row(path)
         ]
 
+    def shared(self, path: Path, pictures: Sequence[Path]) -> None:
+        """Warn of a text file that belongs to several pictures."""
+        names = [picture.relative_to(self.root).as_posix() for picture in pictures]
+        fault = Fault(
+            "shared",
+            f"{' and '.join(names)} have this one text file: each gets all its boxes.",
+            "If they show the same, delete one; if not, give them names that differ "
+            "in more than the ending, and a text file each.",
+        )
+        self.warnings.append(Problem(str(path), fault))
+
     def result(self) -> Scan:
         """All that was read."""
         layout = self.layout
         numbers = sorted(layout.classes) or sorted(self.numbers)
         names = [layout.classes.get(number, str(number)) for number in numbers]
         notes = notes_on(self.counts)
+        for path, pictures in self.pictures_of.items():
+            if len(pictures) > 1 and path.is_file() and path.read_bytes().strip():
+                self.shared(path, pictures)
         if self.missing:
             notes.append(
                 f"{self.missing:,} of {len(self.records):,} pictures have no text file:"
@@ -279,4 +219,5 @@ class _Reader:
             layout.source,
             notes,
             self.reading,
+            self.warnings,
         )

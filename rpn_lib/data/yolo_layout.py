@@ -11,6 +11,9 @@ from typing import Any
 from rpn_lib.data.images import SUFFIXES
 from rpn_lib.data.layout import ALL, SPLITS, canonical, folders, split_of
 from rpn_lib.data.problems import Fault
+from rpn_lib.data.records import whole
+
+MOST_NUMBERED = 10**6  # classes that `nc` may count without naming them
 
 # Text files that are no labels.
 NAMES = ("classes.txt", "obj.names", "classes.names", "labels.txt")
@@ -148,7 +151,8 @@ def _pictures_of(
 
 def _classes(content: dict[str, Any], faults: list[Fault]) -> dict[int, str]:
     """The names of the classes, and what is wrong with them."""
-    names, number = content.get("names"), content.get("nc")
+    names, noted = content.get("names"), content.get("nc")
+    number = whole(noted)
     classes: dict[int, str] = {}
     if isinstance(names, list):
         classes = {i: str(name) for i, name in enumerate(names)}
@@ -162,9 +166,12 @@ def _classes(content: dict[str, Any], faults: list[Fault]) -> dict[int, str]:
     elif names is not None:
         reason = f"names is {str(names)[:60]!r}."
         faults.append(Fault("class", reason, "Write a list, or a number for each."))
-    elif isinstance(number, int):
+    elif number is not None and 0 <= number <= MOST_NUMBERED:
         classes = {i: str(i) for i in range(number)}
-    if isinstance(number, int) and classes and len(classes) != number:
+    elif noted is not None:
+        fix = "Write how many classes there are."
+        faults.append(Fault("class", f"nc is {str(noted)[:60]}.", fix))
+    if number is not None and classes and len(classes) != number:
         faults.append(
             Fault(
                 "class",

@@ -1,0 +1,92 @@
+"""Rows of a YOLO text file: boxes, polygons, turned boxes and key points."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from rpn_lib.data.problems import Fault
+
+
+def read_row(
+    words: Sequence[str], key_points: int = 0
+) -> tuple[int, list[float], bool] | Fault:
+    """The class and the box of a row, in shares of the picture.
+
+    Args:
+        words: of the row.
+        key_points: numbers behind the box in rows of key points; 0 if not known.
+
+    Returns:
+        class, `x1, y1, x2, y2`, and whether it is the hull of a polygon; or what is
+        wrong.
+
+    >>> read_row("2 0.5 0.5 0.2 0.4".split())
+    (2, [0.4, 0.3, 0.6, 0.7], False)
+    >>> read_row("0 0.1 0.2 0.5 0.2 0.3 0.9".split())
+    (0, [0.1, 0.2, 0.5, 0.9], True)
+    """
+    numbers = _numbers(words)
+    if isinstance(numbers, Fault):
+        return numbers
+    values = numbers[1:]
+    # A float would round what is longer than 15 digits.
+    label = int(words[0]) if words[0].isdecimal() else int(numbers[0])
+    kind = _row_kind(len(values), key_points)
+    if kind is None:
+        return Fault(
+            "row",
+            f"It has {len(numbers)} numbers.",
+            "A row is: class cx cy w h. A sixth number is the score of a prediction: "
+            "these are not annotations.",
+        )
+    values = values if kind == "polygon" else values[:4]
+    if max(values) > 1.5:
+        return Fault(
+            "format",
+            f"A coordinate is {max(values):g}, above 1.",
+            "YOLO's coordinates are shares of the width and the height: are these "
+            "pixels? Divide them.",
+        )
+    if kind == "polygon":
+        xs, ys = values[::2], values[1::2]
+        return label, [min(xs), min(ys), max(xs), max(ys)], True
+    cx, cy, w, h = values
+    if w < 0 or h < 0:
+        name = "width" if w < 0 else "height"
+        return Fault("swapped", f"The {name} is negative.", "Draw the box anew.")
+    return label, [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], False
+
+
+def _numbers(words: Sequence[str]) -> list[float] | Fault:
+    """The numbers of a row: a class and at least four others."""
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        return Fault(
+            "number",
+            f"{' '.join(words)[:60]!r} are not numbers alone.",
+            "A row is: class cx cy w h, with spaces between them.",
+        )
+    if not all(map(math.isfinite, numbers)):
+        return Fault("not finite", "A number is not finite.", "Delete or correct it.")
+    if len(numbers) < 5 or not numbers[0].is_integer():
+        return Fault(
+            "row",
+            f"{' '.join(words)[:60]!r} is no row of YOLO's.",
+            "A row is: class cx cy w h, or a class and the corners of a polygon.",
+        )
+    return numbers
+
+
+def _row_kind(
+    count: int, key_points: int
+) -> Literal["box", "key points", "polygon"] | None:
+    """What so many numbers behind the class are; nothing that is known if `None`."""
+    if count == 4:
+        return "box"
+    if key_points and count == 4 + key_points:
+        return "key points"
+    if count >= 6 and count % 2 == 0:
+        return "polygon"
+    # Key points of three numbers each, x, y and whether they are seen.
+    return "key points" if (count - 4) % 3 == 0 else None
