@@ -99,7 +99,7 @@ def test_check_looks_at_what_the_hash_gives_training(tmp_path, small_ones):
     assert bool(expected) == (small_ones == "train")
     told = [note for note in found.notes if "smaller than" in note]
     assert told == ([f"train: {expected}"] if expected else [])
-    assert "chooses 6 images for train and 2 for val" in found.notes[0]
+    assert "chooses 6 and 2 of the images" in found.notes[0]
 
 
 def test_the_side_of_check_is_that_of_training(tmp_path):

@@ -162,8 +162,8 @@ def _tell_parts(scan: Scan, split: str) -> None:
     train, val = (len(part.records) for part in parts_of(scan, split).values())
     if train + val:
         scan.notes.append(
-            f"not split: a hash of the files' names chooses {train:,} images for train "
-            f"and {val:,} for val (80 % and 20 %), always the same."
+            "not split: for train and val, a hash of the files' names chooses "
+            f"{train:,} and {val:,} of the images (80 % and 20 %), always the same."
         )
 
 
