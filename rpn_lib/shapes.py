@@ -114,7 +114,10 @@ def _spread(sides: Tensor, num_shapes: int, generator: torch.Generator) -> Tenso
     distance = torch.ones_like(weight)
     chosen: list[Tensor] = []
     while len(chosen) < num_shapes:
-        chosen.append(sides[torch.multinomial(weight, 1, generator=generator)])
+        # By hand: what torch.multinomial draws depends on torch's version.
+        place = torch.rand(1, dtype=weight.dtype, generator=generator) * weight.sum()
+        drawn = torch.searchsorted(weight.cumsum(dim=0), place, right=True)
+        chosen.append(sides[drawn.clamp(max=len(sides) - 1)])
         iou = concentric_iou(sides, chosen[-1])[:, 0]
         distance = distance.minimum((1 - iou).clamp(min=0))
         weight = distance**2

@@ -8,8 +8,11 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from rpn_lib.errors import SettingError
+
+STEP = 8  # pixels
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -116,7 +119,25 @@ def plot_area(
         if log_x:
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter("{x:g}")
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        ax.set_position(_in_steps(ax.get_position(), width, height))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="rgba")
     image = np.frombuffer(buffer.getvalue(), np.uint8).reshape(height, width, 4)
     return PlotArea(image[..., :3], xlim, ylim, ax.transData.frozen())
+
+
+def _in_steps(box: Bbox, width: int, height: int) -> Bbox:
+    """A place of axes with margins of whole steps, and never smaller ones.
+
+    What versions of matplotlib leave for the same labels differs by a pixel or two, and
+    the coordinates of the curves would with it.
+    """
+    x, y = STEP / width, STEP / height
+    return Bbox.from_extents(
+        math.ceil(box.x0 / x) * x,
+        math.ceil(box.y0 / y) * y,
+        1 - math.ceil((1 - box.x1) / x) * x,
+        1 - math.ceil((1 - box.y1) / y) * y,
+    )
