@@ -1,10 +1,14 @@
 """Notebooks as Colab opens them."""
 
 import json
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import colab
 import pytest
+import repository
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import notebooks
 
@@ -38,3 +42,33 @@ def test_a_notebook_without_set_up_cell_is_refused():
     cell = {"cell_type": "code", "source": ["1 + 1"], "metadata": {}}
     with pytest.raises(ValueError, match="does not look for rpn_lib"):
         colab.prepared(json.dumps({"cells": [cell]}), WHEEL, [])
+
+
+def needs(names):
+    """Packages, what they need, what that needs, and so on."""
+    found, open_names = set(), [*names]
+    while open_names:
+        name = canonicalize_name(open_names.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            listed = map(Requirement, requires(name) or [])
+        except PackageNotFoundError:  # for another platform
+            continue
+        open_names += [
+            one.name for one in listed if not one.marker or one.marker.evaluate()
+        ]
+    return found
+
+
+def test_what_chapters_import_besides_brings_all_that_it_needs():
+    """For pip is told --no-deps."""
+    there = needs(repository.ON_COLAB)
+    for packages in repository.OTHERS.values():
+        assert needs(packages) <= there | set(map(canonicalize_name, packages))
+
+
+def test_what_the_library_needs_is_brought_along():
+    brought = repository.brought_along(notebooks.ROOT)
+    assert needs(brought) <= needs(repository.ON_COLAB) | set(brought)

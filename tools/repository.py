@@ -16,6 +16,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
@@ -45,7 +46,10 @@ OTHERS = {
     "pycocotools": ["pycocotools"],
     "tqdm": ["tqdm"],
     "platformdirs": ["platformdirs"],
-    "onnxruntime": ["onnx", "onnxruntime", "onnxscript"],
+    "onnxruntime": [
+        *("onnx", "onnx-ir", "onnxruntime", "onnxscript"),
+        *("flatbuffers", "ml-dtypes", "protobuf"),
+    ],
 }
 # Links that lead to the repository or site of a book, not to other people's pages.
 OWN_LINKS = [
@@ -181,8 +185,8 @@ def with_setup(
             'if find_spec("rpn_lib") is None:  # --no-deps: torch stays as it is\n'
             f"    %pip install -q --no-deps {' '.join([*brought, requirement])}\n"
         )
-        if others:
-            lines += f"    %pip install -q --no-deps {' '.join(others)}\n"
+        for some in textwrap.wrap(" ".join(others), 56, break_on_hyphens=False):
+            lines += f"    %pip install -q --no-deps {some}\n"
     else:
         lines = (
             'if find_spec("rpn_lib") is None:\n'
