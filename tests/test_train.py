@@ -317,6 +317,13 @@ def test_command_line_names_or_drops_a_bad_box(folder, tmp_path, capsys):
     )
     assert run_rpn(["train", *options, "--on-bad-box", "drop"]) == 0
     assert "dropped:" in capsys.readouterr().err
+    checkpoint = ["--checkpoint", str(tmp_path / "out" / "checkpoint.pt")]
+    out = ["--out", str(tmp_path / "more")]
+    assert run_rpn(["evaluate", *checkpoint, *out]) == 0
+    assert "dropped:" in capsys.readouterr().err
+    data = [str(folder), "--on-bad-box", "drop", "--split", "val"]
+    assert run_rpn(["anchors", *data, *out]) == 0
+    assert "dropped:" in capsys.readouterr().err
 
 
 def test_a_broken_checkpoint_is_named(tmp_path):

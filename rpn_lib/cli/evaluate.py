@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from rpn_lib.cli.console import log
 from rpn_lib.cli.device import usable_device
+from rpn_lib.cli.images import tell
 from rpn_lib.cli.run_folder import save_figure, write_json
 from rpn_lib.data.folder import open_folder
 from rpn_lib.data.records import Sample
@@ -80,10 +81,12 @@ def _validation(options: argparse.Namespace, about: dict[str, Any]) -> Dataset[S
     values = {name: known[name] for name in names if name in known}
     values |= {name: value for name, value in vars(options).items() if name in names}
     config = from_values(DataConfig, values)
-    return open_folder(
+    dataset = open_folder(
         folder,
         options.split or about.get("val_split") or config.val_split,
         Resize(options.side or about.get("side") or SIDES[0]),
         config.on_bad_box,
         **config.reading(),
     )
+    tell(dataset)
+    return dataset

@@ -75,7 +75,8 @@ def open_images(config: DataConfig) -> Images:
     train_folder = AnnotatedFolder(train_scan, whole, config.on_bad_box)
     val_folder = AnnotatedFolder(val_scan, fit, config.on_bad_box)
     check_objects(train_scan, val_scan, objects.side)
-    _tell_notes(train_folder, val_folder, config.val_split)
+    _tell_unknown(train_folder, val_folder, config.val_split)
+    tell(train_folder, val_folder)
     train_set: Dataset[Sample] = train_folder
     val_set: Dataset[Sample] = val_folder
     if cached:
@@ -95,8 +96,7 @@ def objects_to_fit(config: DataConfig) -> Objects:
     found = scan(config, config.train_split)
     objects = objects_of(found.records, config.side)
     folder = AnnotatedFolder(found, on_bad_box=config.on_bad_box)
-    for line in folder.dropped:
-        log.warning(f"dropped: {line}")
+    tell(folder)
     assert objects.side is not None
     refuse_nothing(found, objects.side)
     return objects
@@ -108,19 +108,27 @@ def scan(config: DataConfig, split: str) -> Scan:
     return scan_folder(config.data, split, **config.reading())
 
 
-def _tell_notes(
+def _tell_unknown(
     train_folder: AnnotatedFolder, val_folder: AnnotatedFolder, val_split: str
 ) -> None:
     unknown = sorted(set(val_folder.classes) - set(train_folder.classes))
     if unknown:
         log.info(f"note: only in {val_split}, never trained on: {', '.join(unknown)}")
-    for line in dict.fromkeys(train_folder.dropped + val_folder.dropped):
+
+
+def tell(*folders: AnnotatedFolder) -> None:
+    """Say what was left out of folders, what a user should know, what may be wrong.
+
+    Args:
+        *folders: what several of them say is said once.
+    """
+    for line in dict.fromkeys(line for one in folders for line in one.dropped):
         log.warning(f"dropped: {line}")
-    for line in dict.fromkeys(train_folder.notes + val_folder.notes):
+    for line in dict.fromkeys(line for one in folders for line in one.notes):
         log.info(f"note: {line}")
-    warnings = dict.fromkeys(train_folder.warnings + val_folder.warnings)
-    for line in lines_of([*warnings]):
-        log.warning(f"warning: {line}")
+    warnings = dict.fromkeys(line for one in folders for line in one.warnings)
+    for text in lines_of([*warnings]):
+        log.warning(f"warning: {text}")
 
 
 def _fits_in_memory(config: DataConfig, objects: Objects) -> bool:
