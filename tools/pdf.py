@@ -35,6 +35,9 @@ SCRIPT = """() => {
     + '.tag_hide-input > details.above-input';
   document.querySelectorAll(drop).forEach(part => part.remove());
   document.querySelectorAll('details').forEach(part => part.open = true);
+  document.querySelectorAll('.tag_solution > details > summary').forEach(part => {
+    part.textContent = 'Solution';
+  });
   document.querySelectorAll('rpn-explorer').forEach(part => {
     const note = document.createElement('p');
     note.style.fontStyle = 'italic';
@@ -166,9 +169,9 @@ def _front(browser: Browser, pages: list[Page], offset: int) -> PdfReader:
                     justify-content: center; break-after: page }}
           h1 {{ font-size: 34px }} h2 {{ font-size: 22px }}
           table {{ width: 100%; border-collapse: collapse }}
-          td, th {{ padding: 4px 0; text-align: left; height: 16px }}
+          td, th {{ padding: 3px 0; text-align: left; height: 15px }}
           a {{ color: inherit; text-decoration: none }}
-          th {{ padding-top: 12px }} .n {{ text-align: right }}
+          th {{ padding-top: 10px }} .n {{ text-align: right }}
         </style>
         <div class=cover><h1>Developing the Region Proposal Network</h1>
         <p>Anchors, transforms, matching, loss and NMS, built, trained and measured</p>
