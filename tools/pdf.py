@@ -38,10 +38,15 @@ SCRIPT = """() => {
   document.querySelectorAll('.tag_solution > details > summary').forEach(part => {
     part.textContent = 'Solution';
   });
+  // Where the book is published, the page can be found.
+  const address = document.querySelector('link[rel=canonical]')?.href;
   document.querySelectorAll('rpn-explorer').forEach(part => {
     const note = document.createElement('p');
+    const its = document.createElement(address ? 'a' : 'span');
+    if (address) its.href = address;
+    its.textContent = 'its page';
+    note.append('On ', its, ', this figure has sliders.');
     note.style.fontStyle = 'italic';
-    note.textContent = 'On its page, this figure has sliders.';
     part.after(note);
   });
 }"""

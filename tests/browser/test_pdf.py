@@ -1,0 +1,91 @@
+"""The book on paper: what `make pdf` prints."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+import pdf
+import pytest
+from pypdf import PdfReader
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "_build" / "html"
+CHAPTER, LAST = "notebooks/06_loss", "book/cite"
+
+
+@pytest.fixture(scope="module")
+def printed(browser, tmp_path_factory):
+    """A chapter and a page as one file, and the sheets of each."""
+    assert (HTML / "index.html").exists(), "The book is not built; run `make book`."
+    parts = {CHAPTER: "Learning", LAST: "Appendix"}
+    pages = [
+        pdf.print_page(browser, part, HTML / f"{name}.html")
+        for name, part in parts.items()
+    ]
+    out = tmp_path_factory.mktemp("pdf") / "book.pdf"
+    count = pdf.put_together(browser, pages, out)
+    book = PdfReader(out)
+    assert len(book.pages) == count
+    return book, [len(page.printed.pages) for page in pages]
+
+
+def test_contents_name_the_sheet_where_a_page_begins(printed):
+    book, (length, _) = printed
+    begins = 2 + length  # after cover, contents and the chapter
+    (number,) = re.findall(r"How to cite\s+(\d+)", book.pages[1].extract_text())
+    assert int(number) == begins + 1  # sheets count from 1
+    text = book.pages[begins].extract_text()
+    assert "How to cite" in text
+    assert number in text.split()
+    [part, [chapter], *_] = book.outline
+    assert (part.title, chapter.title) == ("Learning", "6. The loss")
+
+
+def test_solutions_are_printed_and_folded_drawings_left_out(printed):
+    book, _ = printed
+    text = "\n".join(page.extract_text() for page in book.pages)
+    text = unicodedata.normalize("NFKC", text)  # ligatures
+    assert len(re.findall(r"^\s*Solution$", text, re.M)) >= 3
+    assert "code cell" not in text  # neither shown nor hidden
+    assert "On its page, this figure has sliders." in text
+
+
+def test_links_stay_within_the_file(printed):
+    book, _ = printed
+    inside = 0
+    for sheet in book.pages:
+        for reference in sheet.get("/Annots") or []:
+            link = reference.get_object()
+            address = str(link.get("/A", {}).get("/URI", ""))
+            assert not address.startswith("file:"), address
+            inside += "/Dest" in link
+    assert inside >= 2  # those of the contents
+
+
+def test_figures_lead_to_the_page_where_it_is_published(open_page):
+    page = open_page(HTML / f"{CHAPTER}.html")
+    address = "https://example.org/notebooks/06_loss.html"
+    page.evaluate(
+        """address => {
+          document.querySelectorAll('link[rel=canonical]').forEach((e) => e.remove());
+          const link = document.createElement('link');
+          Object.assign(link, { rel: 'canonical', href: address });
+          document.head.append(link);
+        }""",
+        address,
+    )
+    page.evaluate(pdf.SCRIPT)
+    notes = page.locator("rpn-explorer + p a").all()
+    assert notes
+    assert {note.get_attribute("href") for note in notes} == {address}
+
+
+def test_what_is_unfolded_does_not_fade_in_while_it_is_printed(open_page):
+    page = open_page(HTML / f"{CHAPTER}.html")
+    page.emulate_media(media="print")
+    page.evaluate(pdf.SCRIPT)
+    names = page.locator(".tag_solution details > *").evaluate_all(
+        "all => all.map((e) => getComputedStyle(e).animationName)"
+    )
+    assert names
+    assert set(names) == {"none"}
