@@ -94,7 +94,7 @@ def _difference(answer: Any, expected: Any, tolerance: float, reveal: bool) -> s
         return "there is no answer yet."
     try:
         got = torch.as_tensor(answer, dtype=torch.float64).detach()
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return f"{type(answer).__name__} {answer!r} is no number, list or tensor."
     want = torch.as_tensor(expected, dtype=torch.float64).detach()
     if got.shape != want.shape:

@@ -17,6 +17,7 @@ from rpn_lib.exercises import check_function, check_value
         ("three", 3, "Not yet: str 'three' is no number, list or tensor."),
         ([1, 2], 3, "Not yet: the shape is (2,), but it should be ()."),
         (float("nan"), 3, "Not yet: the value is nan, which is no number."),
+        ([10**400], [3], f"Not yet: list [{10**400}] is no number, list or tensor."),
     ],
 )
 def test_check_value(answer, expected, verdict):
