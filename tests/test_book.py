@@ -31,6 +31,15 @@ def page(request):
     return path
 
 
+@pytest.mark.parametrize(
+    "name", ["book/intro", "03_network", "07_training", "08_nms", "09_evaluation"]
+)
+def test_the_network_at_work_is_linked_where_it_is_explained(name):
+    path = HTML / f"{name if '/' in name else f'notebooks/{name}'}.html"
+    main = path.read_text("utf-8").split('<article class="bd-article"')[1]
+    assert re.search(r'href="[^"]*live\.html', main.split("prev-next")[0])
+
+
 def test_every_page_of_the_book_is_in_the_contents():
     sources = {
         str(path.relative_to(ROOT).with_suffix(""))
