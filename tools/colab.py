@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 import repository
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "_build" / "colab"
@@ -36,11 +37,17 @@ def environments(root: Path = ROOT) -> dict[str, list[str]]:
     """
     names = ("torch", "torchvision", "matplotlib", "numpy")
     text = (root / "requirements.txt").read_text("utf-8")
-    pins = {}
-    for name in names:
-        found = re.findall(rf"^{name}==([\w.]+)", text, re.M)
-        pins[name] = f"{name}=={found[-1]}"
-    return {"oldest": OLDEST, "pinned": [*pins.values()], "newest": [*names]}
+    lines = re.findall(r"^([\w.-]+==[^\\\n]+)", text, re.M)
+    pins = {  # of those for other versions of Python, none
+        pin.name: f"{pin.name}{pin.specifier}"
+        for pin in map(Requirement, lines)
+        if pin.name in names and (not pin.marker or pin.marker.evaluate())
+    }
+    return {
+        "oldest": OLDEST,
+        "pinned": [pins[name] for name in names],
+        "newest": [*names],
+    }
 
 
 def prepared(text: str, wheel: Path, brought: list[str]) -> str:
