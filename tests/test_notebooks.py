@@ -151,12 +151,38 @@ def test_words_are_those_that_are_read():
     assert rules.count_words("```\na b c\n```\nA box's 2,304 anchors.") == 4
 
 
+def test_a_chapter_takes_half_an_hour_and_says_so(tmp_path):
+    lines = "\n".join(["x = 1"] * 15)
+    shown, folded = [lines] * 13, [(lines, "hide-input")] * 13
+    assert rules.reading_minutes(notebook_of(*shown)) == 32.5  # ten seconds a line
+    assert "takes 35 minutes to read" in problems(tmp_path, *shown, "x = 1")
+    assert "to read" not in problems(tmp_path, *folded, "x = 1")
+    prose = "# Masks\n\n**Time**: 20 minutes to read. " + "word " * 990
+    notebook = new_notebook(cells=[new_markdown_cell(prose)])
+    found = rules.lint(write(tmp_path, notebook, "90_new"))
+    assert "should say **Time**: 5 minutes to read" in " ".join(found)
+
+
+def test_the_clock_stops_at_exercises_and_references():
+    def minutes(*cells):
+        return rules.reading_minutes(new_notebook(cells=cells))
+
+    text = "## 1. A\n\n" + "word " * 198  # 200 words with the title
+    references = "\n\n**References**\n\n" + "word " * 100
+    exercises = new_markdown_cell("## 2. Exercises\n\n" + "word " * 300)
+    summary = new_markdown_cell("## Summary\n\n" + "word " * 199)
+    assert minutes(new_markdown_cell(text)) == 1
+    assert minutes(new_markdown_cell(text + references)) == 1
+    chapter = [new_markdown_cell(text), exercises, new_code_cell("answer = None")]
+    assert minutes(*chapter) == 1
+    assert minutes(*chapter, summary) == 2
+
+
 @pytest.fixture
 def exempt_01(monkeypatch):
     """Chapter 01 need not keep the rules of cells and imports."""
-    monkeypatch.setattr(
-        rules, "EXEMPT", {**rules.EXEMPT, "cells": {"01"}, "imports": {"01"}}
-    )
+    exempt = dict.fromkeys(rules.EXEMPT, ()) | {"cells": {"01"}, "imports": {"01"}}
+    monkeypatch.setattr(rules, "EXEMPT", exempt)
 
 
 @pytest.mark.usefixtures("exempt_01")

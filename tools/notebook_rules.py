@@ -27,11 +27,34 @@ from notebooks import (
 
 MAX_LINES = 15  # of a code cell, imports not counted
 MAX_CELLS = 70  # that a reader sees in a chapter
-MAX_WORDS = 3000  # of prose in a chapter; 30 minutes
+MAX_WORDS = 3000  # of prose in a chapter
+MAX_MINUTES = 30  # to read a chapter without its exercises, to the nearest five
 MAX_JUDGE = 3  # lines of an exercise's check that need no folding
 
 # Chapters, by number, that do not keep a rule yet. Strike out what is done.
-EXEMPT = {"cells": {}, "words": {}, "imports": {}, "judges": {}, "names": {}}
+EXEMPT = {
+    "cells": {},
+    "words": {},
+    "minutes": {
+        "01",
+        "02",
+        "03",
+        "04",
+        "05",
+        "06",
+        "07",
+        "08",
+        "09",
+        "10",
+        "11",
+        "12",
+        "13",
+        "14",
+    },
+    "imports": {},
+    "judges": {},
+    "names": {},
+}
 
 
 def lint(path):
@@ -195,6 +218,13 @@ def _soft(notebook):
     )
     if words > MAX_WORDS:
         yield "words", f"has {words} words of prose; {MAX_WORDS} are the most"
+    minutes = round(reading_minutes(notebook) / 5) * 5
+    prose = "\n".join(cell.source for cell in notebook.cells)
+    stated = re.search(r"\*\*Time\*\*: (\d+) minutes to read", prose)
+    if minutes > MAX_MINUTES:
+        yield "minutes", f"takes {minutes} minutes to read; {MAX_MINUTES} are the most"
+    elif stated and int(stated[1]) != minutes:
+        yield "minutes", f"should say **Time**: {minutes} minutes to read"
     importing = [
         number
         for number, cell in enumerate(cells, start=1)
@@ -227,6 +257,33 @@ def count_words(markdown):
     text = re.sub(r"\]\([^)]*\)", "]", text)
     text = re.sub(r"\$[^$]+\$|`[^`]+`", "x", text)
     return len(re.findall(r"\w[\w’'.,-]*", text))
+
+
+def reading_minutes(notebook):
+    """By the clock: 200 words a minute, 10 seconds a line of code that isn't folded.
+
+    Exercises and references are not counted; the printed source of the library is.
+    """
+    words = lines = 0
+    reads = True
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for part in re.split(r"^(?=## )", cell.source, flags=re.MULTILINE):
+                if part.startswith("## "):
+                    reads = "Exercises" not in part.splitlines()[0]
+                words += reads * count_words(part.partition("**References**")[0])
+        elif reads and not {"remove-cell", "hide-cell"} & {*tags(cell)}:
+            lines += 0 if _is_folded(cell) else code_lines(cell.source)
+            lines += sum(_source_lines(output) for output in cell.outputs)
+    return words / 200 + lines / 6
+
+
+def _source_lines(output):
+    """Lines of Python that a cell has printed."""
+    text = output.text if output.output_type == "stream" else ""
+    if not re.search(r"^(@|def |class )", text, flags=re.MULTILINE):
+        return 0
+    return sum(bool(line.strip()) for line in text.splitlines())
 
 
 def rebound(cells):
