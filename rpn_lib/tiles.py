@@ -25,8 +25,8 @@ TILE = 8
 
 # What is done in one go: tiles times boxes, pairs of them that overlap, tiles of ranks.
 MOST_HITS = 2**23
-MOST_PAIRS = 2**16
-MOST_TILES = 2**8
+MOST_PAIRS = 2**17
+MOST_TILES = 2**9
 
 
 class _Layout(NamedTuple):
@@ -344,8 +344,9 @@ def on_grids(
     corners, gt_area = gt_boxes.T.contiguous(), positive(box_area(gt_boxes))
     dtype = torch.promote_types(anchors.dtype, gt_boxes.dtype)
     # One place more, for cells that aren't there.
-    iou, gt_index = torch.zeros(n + 1, dtype=dtype), torch.zeros(n + 1).long()
-    best, is_best = iou.new_zeros(len(gt_boxes)), gt_index > 0
+    iou, best = torch.zeros(n + 1, dtype=dtype), torch.zeros(len(gt_boxes), dtype=dtype)
+    gt_index = torch.zeros(n + 1, dtype=torch.long)
+    is_best = torch.zeros(n + 1, dtype=torch.bool)
     candidates = []
     for visit in _visits(table, corners):
         tiles, box = visit.tiles.index_select(1, visit.slot), visit.box

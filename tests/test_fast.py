@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torchvision.ops import clip_boxes_to_image
 
-from rpn_lib import fast, matching
+from rpn_lib import fast, matching, tiles
 from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.errors import BoxError
 from rpn_lib.nms import nms
@@ -107,8 +107,31 @@ def test_each_way_is_taken(monkeypatch):
             assert spy.call_count > 10, way
 
 
-@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
-def test_more_true_boxes_than_are_put_on_the_tiles_in_one_go(count):
+@pytest.fixture(params=[None, (500, 60, 3), (1, 1, 1)], ids=str)
+def in_one_go(request, monkeypatch):
+    """All matching is done on the tiles, as much in one go as always, or little."""
+    monkeypatch.setattr(fast, "BLOCK_PAIRS", 0)
+    if request.param is not None:
+        for name, most in zip(("HITS", "PAIRS", "TILES"), request.param):
+            monkeypatch.setattr(tiles, f"MOST_{name}", most)
+
+
+@pytest.mark.usefixtures("in_one_go")
+@pytest.mark.parametrize("seed", range(50))
+def test_what_is_done_in_one_go_changes_nothing(seed):
+    anchors, grids, gt_boxes, settings = random_case(seed)
+    plain = matching.match_anchors(anchors, gt_boxes, **settings)
+    if len(gt_boxes):
+        valid, least = settings.get("valid"), settings["min_best_iou"]
+        iou, gt_index, best, _ = tiles.on_grids(anchors, gt_boxes, valid, least, grids)
+        assert torch.equal(iou, plain.iou)
+        assert torch.equal(gt_index, plain.gt_index)
+        assert torch.equal(best, plain.gt_best_iou)
+
+
+@pytest.mark.usefixtures("in_one_go")
+@pytest.mark.parametrize("count", [1, 65, 200])
+def test_a_crowd_of_true_boxes_on_the_tiles(count):
     generator = torch.Generator().manual_seed(count)
     boxes = oracles.random_boxes(generator, count, (240, 320), smallest=8).round()
     boxes = torch.cat([boxes, boxes])  # the earlier of two equal boxes is the target
