@@ -11,13 +11,12 @@ say where the sliders are.
 import argparse
 import html
 import io
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import chromium
 import yaml
 from playwright.sync_api import Browser, sync_playwright
 from pypdf import PdfReader, PdfWriter
@@ -27,7 +26,6 @@ from rpn_lib import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MARGINS = {"top": "18mm", "bottom": "20mm", "left": "18mm", "right": "18mm"}
 # The style sheet of the book has rules for paper. What they cannot say is done here.
 SCRIPT = """() => {
@@ -88,11 +86,9 @@ def main() -> int:
     parser.add_argument("--html", type=Path, default=HTML, help="the built book")
     parser.add_argument("--only", nargs="+", help="pages, such as notebooks/01_boxes")
     options = parser.parse_args()
-    program = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
+    program = chromium.find()
     if program is None:
-        sys.exit("No Chromium: install it, or set CHROMIUM to the path of its program.")
+        sys.exit(f"{chromium.MISSING}.")
     if not (options.html / "index.html").exists():
         sys.exit(f"{options.html} has no book: run make book first.")
     with sync_playwright() as playwright:

@@ -1,15 +1,14 @@
 """A real Chromium, cut off from the network."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import chromium
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -25,19 +24,14 @@ ARGUMENTS = [
 def browser() -> Iterator[Browser]:
     if os.environ.get("NO_BROWSER") == "1":
         pytest.skip("NO_BROWSER=1: NOTHING IN A BROWSER WAS TESTED")
-    path = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, NAMES)), ""
-    )
-    if not shutil.which(path):
-        pytest.fail(
-            "No Chromium: apt-get install chromium, or set CHROMIUM to the path of its "
-            "executable, or NO_BROWSER=1 to leave these tests out.",
-            pytrace=False,
-        )
+    path = chromium.find()
+    if path is None:
+        leave_out = "or NO_BROWSER=1 to leave these tests out."
+        pytest.fail(f"{chromium.MISSING}, {leave_out}", pytrace=False)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
+        running = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield running
+        running.close()
 
 
 @pytest.fixture
