@@ -11,8 +11,8 @@ enough are.
 Dimension letters: N anchors, or boxes; G true boxes; K boxes kept.
 """
 
+import math
 from collections.abc import Sequence
-from ctypes import c_float
 
 import torch
 import torchvision
@@ -257,18 +257,19 @@ def nms_by_level(
     >>> nms_by_level([level, level], scores, iou_threshold=0.5, limit=10)
     tensor([2, 0])
     """
+    if boxes[0].device.type != "cpu" or torch.compiler.is_compiling():
+        return _level_after_level(boxes, scores, iou_threshold, limit)
     order = torch.cat([*scores]).argsort(descending=True, stable=True)
     if len(boxes) == 1:
         return order[_nms_sorted(upcast(boxes[0])[order], iou_threshold, limit)]
     box = upcast(torch.cat([*boxes]))[order]
-    lengths = [len(level) for level in boxes]
     levels = [torch.full_like(x, i, dtype=torch.long) for i, x in enumerate(scores)]
     level_of = torch.cat(levels)[order]
-    # A GPU judges all at once; it would wait to be told how many of the best there are.
-    n = limit + limit // 4 if box.device.type == "cpu" else len(order)
+    n = limit + limit // 4
     while True:
         kept = []
-        for of_level in _by_level(level_of[:n], lengths):
+        for level in range(len(boxes)):
+            of_level = (level_of[:n] == level).nonzero()[:, 0]
             kept.append(of_level[_nms_sorted(box[of_level], iou_threshold, limit)])
         keep = torch.cat(kept).sort().values
         if len(keep) >= limit or n >= len(order):
@@ -277,21 +278,31 @@ def nms_by_level(
         n = max(2 * n, n * limit // max(len(keep), 1))
 
 
-def _by_level(level_of: Tensor, lengths: list[int]) -> list[Tensor]:
-    """The numbers of the boxes of each level, in their order."""
-    if len(level_of) == sum(lengths):
-        numbers = level_of.argsort(stable=True)
-        return [*torch.split(numbers, lengths)]
-    return [(level_of == level).nonzero()[:, 0] for level in range(len(lengths))]
+def _level_after_level(
+    boxes: Sequence[Tensor], scores: Sequence[Tensor], iou_threshold: float, limit: int
+) -> Tensor:
+    """What `nms_by_level` gives. All boxes are judged: how many were kept is not asked.
+
+    To be told that, a GPU would wait, and a compiler's graph would end.
+    """
+    kept, start = [], 0
+    for box, score in zip(boxes, scores):
+        order = score.argsort(descending=True, stable=True)
+        keep = _nms_sorted(upcast(box)[order], iou_threshold, limit)
+        kept.append(order[keep] + start)
+        start = start + len(box)
+    all_kept = torch.cat(kept)
+    best = torch.cat([*scores])[all_kept].argsort(descending=True, stable=True)
+    return all_kept[best[:limit]]
 
 
 def _nms_sorted(boxes: Tensor, iou_threshold: float, limit: int) -> Tensor:
     """Numbers of the first `limit` boxes that NMS keeps, of boxes in order of score."""
-    on_gpu = boxes.device.type != "cpu"
-    if on_gpu or (len(boxes) <= NMS_BLOCK and bool(boxes.isfinite().all())):
+    at_once = boxes.device.type != "cpu" or torch.compiler.is_compiling()
+    if at_once or (len(boxes) <= NMS_BLOCK and bool(boxes.isfinite().all())):
         # It compares IoU and threshold in float64, where 0.7 is not that of float32.
         single = boxes.dtype == torch.float32
-        threshold = c_float(iou_threshold).value if single else iou_threshold
+        threshold = _in_float32(iou_threshold) if single else iou_threshold
         scores = torch.arange(len(boxes), 0, -1.0, device=boxes.device)
         found: Tensor = torchvision.ops.nms(boxes, scores.to(boxes.dtype), threshold)
         return found[:limit]
@@ -307,6 +318,12 @@ def _nms_sorted(boxes: Tensor, iou_threshold: float, limit: int) -> Tensor:
         overlap = ~(_pairwise_iou(boxes[block], boxes[block]) <= iou_threshold)
         kept = torch.cat([kept, block[_first_come(overlap)]])
     return kept[:limit]
+
+
+def _in_float32(number: float) -> float:
+    """The float32 that is nearest, by plain arithmetic, which compilers follow."""
+    mantissa, exponent = math.frexp(number)
+    return math.ldexp(round(math.ldexp(mantissa, 24)), exponent - 24)
 
 
 def _first_come(overlap: Tensor) -> Tensor:

@@ -350,3 +350,8 @@ def test_boxes_that_are_not_numbers_are_treated_as_by_the_plain_one():
     boxes[[3, 8]] = torch.nan
     scores = torch.linspace(1, 0, 30)
     assert torch.equal(fast.nms(boxes, scores, 0.5), nms(boxes, scores, 0.5))
+
+
+@given(st.floats(2.0**-100, 1))
+def test_a_threshold_is_rounded_as_float32_is(number):
+    assert fast._in_float32(number) == torch.tensor(number).item()

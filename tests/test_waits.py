@@ -181,3 +181,25 @@ def test_loss_and_selection_up_to_nms_compile_without_a_break():
         found = compiled(scores, labels, deltas, targets)
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value)
+
+
+NEW = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 14)
+
+
+@pytest.mark.skipif(not NEW, reason="older compilers were not tried")
+@pytest.mark.filterwarnings("ignore:.*create_unbacked_symint:FutureWarning")
+def test_a_selection_compiles_without_a_break():
+    """With NMS, if the compiler is told that sizes may depend on values."""
+    anchors, _ = five_levels()
+    select = ProposalSelector(pre_nms_top_k=500, post_nms_top_k=100)
+    flags = {"capture_dynamic_output_shape_ops": True, "capture_scalar_outputs": True}
+    with torch._dynamo.config.patch(flags):
+        compiled = torch.compile(select, fullgraph=True, backend="eager")
+        for seed in range(3):
+            generator = torch.Generator().manual_seed(seed)
+            logits = [torch.randn(len(x), generator=generator) for x in anchors]
+            deltas = [torch.randn(len(x), 4, generator=generator) / 10 for x in anchors]
+            found = compiled(logits, deltas, anchors, IMAGE)
+            expected = select(logits, deltas, anchors, IMAGE)
+            assert torch.equal(found.boxes, expected.boxes)
+            assert torch.equal(found.scores, expected.scores)

@@ -1,6 +1,6 @@
 """Where Chromium is, for the browser tests and `make pdf`.
 
-    python tools/chromium.py           # prints it, or says how to get it
+python tools/chromium.py           # prints it, or says how to get it
 """
 
 import os
