@@ -92,7 +92,7 @@ test-notebooks: setup ## run every notebook, and compare its outputs with the st
 nbval = books=$$($(PY) tools/photographs.py runnable) && OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) \
   --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg
 
-status: setup ## write the status page of the book from what the last make test has found
+status: setup ## write the status page of the book from what the last make test and make bench have found
 	$(PY) tools/status.py
 
 portable: setup ## run tests and notebooks as on other processors, and say what differs

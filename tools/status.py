@@ -1,12 +1,14 @@
-"""Write the status page of the book from what the last `make test` has measured.
+"""Write the status page of the book from what the last runs have measured.
 
     python tools/status.py               # book/status.md, from _build/reports
 
-`make test` leaves two reports in JUnit's format: `tests.xml` and `notebooks.xml`.
+`make test` leaves two reports in JUnit's format, `tests.xml` and `notebooks.xml`, and
+`make bench` leaves `bench.json`.
 """
 
 import argparse
 import datetime
+import json
 import platform
 import sys
 from importlib.metadata import version
@@ -52,7 +54,23 @@ def title(stem, folder=ROOT / "notebooks"):
     return notebook.cells[0].source.splitlines()[0].removeprefix("# ")
 
 
-def page(tests, notebooks):
+def read_bench(path):
+    """What `make bench` has measured."""
+    if not path.exists():
+        sys.exit(f"{path} is missing: run make bench first.")
+    return json.loads(path.read_text("utf-8"))
+
+
+def ratios(bench):
+    """A line of a table for each work that has a goal: our time to torchvision's."""
+    for row in bench["rows"]:
+        if row["goal"] and row["torchvision"]:
+            ratio = row["ours"] / row["torchvision"]
+            missed = " (missed)" if ratio > row["goal"] else ""
+            yield f"| {row['name']} | {ratio:.2f} | {row['goal']:g}{missed} |"
+
+
+def page(tests, notebooks, bench):
     """The text of the page."""
     day = datetime.datetime.fromisoformat(tests.get("timestamp")).date().isoformat()
     passed, failed, skipped = counts(tests)
@@ -79,7 +97,13 @@ How long the cells of each chapter took, several notebooks side by side:
 |---|---|---|
 {chr(10).join(rows)}
 
-How the library compares with torchvision's is told in [](speed.md).
+The time of the library to that of torchvision, measured on {bench["date"]} on
+{bench["processor"]} (`make bench`; below 1 ours is faster, and [](speed.md) has all
+rows):
+
+| work | ratio | goal |
+|---|---|---|
+{chr(10).join(ratios(bench))}
 """
 
 
@@ -90,7 +114,8 @@ def main():
     parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args()
     suites = [read(options.reports / f"{n}.xml") for n in ("tests", "notebooks")]
-    options.out.write_text(page(*suites), "utf-8")
+    bench = read_bench(options.reports / "bench.json")
+    options.out.write_text(page(*suites, bench), "utf-8")
     print(f"wrote {options.out}")
     return 0
 
