@@ -5,19 +5,18 @@ is explained, and takes gigabytes for a large image. Here only a small one is fi
 Of a large one only what overlaps is looked at: of anchors on grids the tiles that each
 true box reaches (`rpn_lib.tiles`), of others a block at a time.
 
-`nms` compares a block of boxes with all that have been kept so far, and stops when
-enough are.
+`nms` compares a block of boxes with all that have been kept so far (`rpn_lib.blocks`),
+and stops when enough are.
 
 Dimension letters: N anchors, or boxes; G true boxes; K boxes kept.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
-import torchvision
 from torch import Tensor
 
+from rpn_lib.blocks import best_apart
 from rpn_lib.boxes import box_area, upcast
 from rpn_lib.matching import (
     Matches,
@@ -32,9 +31,6 @@ from rpn_lib.tiles import all_pairs, check_grids, on_grids, positive
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.
 BLOCK_PAIRS = 2**18
-
-# Boxes that NMS judges in one go.
-NMS_BLOCK = 256
 
 
 def match_anchors(
@@ -230,7 +226,7 @@ def nms(
     tensor([1, 2])
     """
     order = scores.argsort(descending=True, stable=True)
-    kept = _nms_sorted(upcast(boxes)[order], iou_threshold, limit or len(boxes))
+    kept = best_apart(upcast(boxes)[order], iou_threshold, limit or len(boxes))
     return order[kept]
 
 
@@ -261,7 +257,7 @@ def nms_by_level(
         return _level_after_level(boxes, scores, iou_threshold, limit)
     order = torch.cat([*scores]).argsort(descending=True, stable=True)
     if len(boxes) == 1:
-        return order[_nms_sorted(upcast(boxes[0])[order], iou_threshold, limit)]
+        return order[best_apart(upcast(boxes[0])[order], iou_threshold, limit)]
     box = upcast(torch.cat([*boxes]))[order]
     levels = [torch.full_like(x, i, dtype=torch.long) for i, x in enumerate(scores)]
     level_of = torch.cat(levels)[order]
@@ -270,7 +266,7 @@ def nms_by_level(
         kept = []
         for level in range(len(boxes)):
             of_level = (level_of[:n] == level).nonzero()[:, 0]
-            kept.append(of_level[_nms_sorted(box[of_level], iou_threshold, limit)])
+            kept.append(of_level[best_apart(box[of_level], iou_threshold, limit)])
         keep = torch.cat(kept).sort().values
         if len(keep) >= limit or n >= len(order):
             return order[keep[:limit]]
@@ -288,60 +284,9 @@ def _level_after_level(
     kept, start = [], 0
     for box, score in zip(boxes, scores):
         order = score.argsort(descending=True, stable=True)
-        keep = _nms_sorted(upcast(box)[order], iou_threshold, limit)
+        keep = best_apart(upcast(box)[order], iou_threshold, limit)
         kept.append(order[keep] + start)
         start = start + len(box)
     all_kept = torch.cat(kept)
     best = torch.cat([*scores])[all_kept].argsort(descending=True, stable=True)
     return all_kept[best[:limit]]
-
-
-def _nms_sorted(boxes: Tensor, iou_threshold: float, limit: int) -> Tensor:
-    """Numbers of the first `limit` boxes that NMS keeps, of boxes in order of score."""
-    at_once = boxes.device.type != "cpu" or torch.compiler.is_compiling()
-    if at_once or (len(boxes) <= NMS_BLOCK and bool(boxes.isfinite().all())):
-        # It compares IoU and threshold in float64, where 0.7 is not that of float32.
-        single = boxes.dtype == torch.float32
-        threshold = _in_float32(iou_threshold) if single else iou_threshold
-        scores = torch.arange(len(boxes), 0, -1.0, device=boxes.device)
-        found: Tensor = torchvision.ops.nms(boxes, scores.to(boxes.dtype), threshold)
-        return found[:limit]
-    kept = torch.zeros(0, dtype=torch.long)
-    for start in range(0, len(boxes), NMS_BLOCK):
-        if len(kept) >= limit:
-            break
-        block = torch.arange(start, min(start + NMS_BLOCK, len(boxes)))
-        for i in range(0, len(kept), NMS_BLOCK):  # each time fewer are left
-            better = kept[i : i + NMS_BLOCK]
-            highest = _pairwise_iou(boxes[better], boxes[block]).amax(dim=0)
-            block = block[highest <= iou_threshold]
-        overlap = ~(_pairwise_iou(boxes[block], boxes[block]) <= iou_threshold)
-        kept = torch.cat([kept, block[_first_come(overlap)]])
-    return kept[:limit]
-
-
-def _in_float32(number: float) -> float:
-    """The float32 that is nearest, by plain arithmetic, which compilers follow."""
-    mantissa, exponent = math.frexp(number)
-    return math.ldexp(round(math.ldexp(mantissa, 24)), exponent - 24)
-
-
-def _first_come(overlap: Tensor) -> Tensor:
-    """Greedy choice: whoever overlaps no one chosen before. (N,), bool.
-
-    Who is chosen is found in rounds: first all, then those that overlap no earlier one
-    of the round before, until nothing changes. After r rounds the first r boxes at
-    least are right, and nearly always all of them after a few.
-    """
-    earlier = overlap.float().triu_(1)  # [i, j]: i comes before j and overlaps it
-    chosen = torch.ones(len(overlap))
-    while True:
-        free = (chosen @ earlier == 0).float()
-        if torch.equal(free, chosen):
-            return free > 0
-        chosen = free
-
-
-def _pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """`rpn_lib.boxes.box_iou`, by the arithmetic of `_iou_rows`."""
-    return _iou_rows(boxes1, boxes2, None, slice(None))

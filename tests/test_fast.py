@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torchvision.ops import clip_boxes_to_image
 
-from rpn_lib import fast, matching, tiles
+from rpn_lib import blocks, fast, matching, tiles
 from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.errors import BoxError
 from rpn_lib.nms import nms
@@ -299,7 +299,7 @@ def test_nms_equals_the_plain_one(boxes, threshold, num_scores, limit, random):
 
 @pytest.mark.parametrize("block", [1, 2, 7])
 def test_small_blocks_keep_the_same_boxes(monkeypatch, block):
-    monkeypatch.setattr(fast, "NMS_BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     boxes = oracles.integer_boxes(torch.Generator().manual_seed(block), 40)
     scores = torch.arange(40.0)
     assert torch.equal(fast.nms(boxes, scores, 0.4), nms(boxes, scores, 0.4))
@@ -308,7 +308,7 @@ def test_small_blocks_keep_the_same_boxes(monkeypatch, block):
 @pytest.mark.parametrize("block", [50, 256])
 @pytest.mark.parametrize("spread", [60, 300])
 def test_nms_of_many_boxes_equals_the_plain_one(monkeypatch, block, spread):
-    monkeypatch.setattr(fast, "NMS_BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     generator = torch.Generator().manual_seed(spread)
     boxes = oracles.random_boxes(generator, 700, (spread, spread), smallest=20)
     scores = torch.randint(0, 50, (700,), generator=generator).float()
@@ -354,4 +354,4 @@ def test_boxes_that_are_not_numbers_are_treated_as_by_the_plain_one():
 
 @given(st.floats(2.0**-100, 1))
 def test_a_threshold_is_rounded_as_float32_is(number):
-    assert fast._in_float32(number) == torch.tensor(number).item()
+    assert blocks._in_float32(number) == torch.tensor(number).item()
