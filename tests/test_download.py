@@ -2,6 +2,7 @@
 
 import http.server
 import io
+import sys
 import threading
 import zipfile
 
@@ -72,6 +73,14 @@ def test_it_is_downloaded_once_with_a_bar(server, tmp_path, digest, capfd):
         ["JPEGImages", "Annotations", "ImageSets"]
     )
     assert "BCCD: 100%" in capfd.readouterr().err
+
+
+def test_it_is_downloaded_where_tqdm_is_not_installed(
+    server, tmp_path, digest, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    folder = bccd(tmp_path / "cache", url=server.url, digest=digest)
+    assert (folder / "JPEGImages/a.jpg").read_bytes() == b"picture"
 
 
 def test_it_is_found_without_a_download_where_it_is(

@@ -19,12 +19,11 @@ Version: 0
 Requires-Dist: torch>=2.4
 Requires-Dist: torchvision
 Requires-Dist: einops
+Requires-Dist: torchmetrics
 {more}
 """
-BASE = "\n".join(
-    f"Requires-Dist: {name}"
-    for name in ("defusedxml", "matplotlib", "pillow", "pyyaml")
-)
+NEEDED = ("defusedxml", "matplotlib", "pillow", "platformdirs", "pycocotools", "pyyaml")
+BASE = "\n".join(f"Requires-Dist: {name}" for name in NEEDED)
 TRAIN = "Requires-Dist: tqdm; extra == 'train'"
 
 

@@ -79,7 +79,7 @@ def make_environment(name: str, packages: list[str], index: str | None) -> Path:
     pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     torch = [one for one in packages if one.startswith("torch")]
     run([*pip, *torch, *(["--index-url", index] if index else [])])
-    run([*pip, *packages, *JUPYTER, "pillow", "pyyaml", "tqdm"])
+    run([*pip, *packages, *JUPYTER, "pillow", "pyyaml"])
     return python
 
 

@@ -7,6 +7,7 @@ python tools/release.py check v0.1.0     # is the tag that of the version?
 """
 
 import argparse
+import ast
 import importlib.metadata as metadata
 import json
 import re
@@ -22,8 +23,6 @@ from repository import ROOT, version
 # What a wheel holds besides modules.
 DATA = {"py.typed", "scenes.pt", "explorer.js"}
 DATA |= {"experiments_scenes.json", "experiments_bccd.json"}
-
-OF_TRAIN = ("rpn_lib.cli", "rpn_lib.training")  # the modules of rpn_lib[train]
 
 
 class ReleaseError(Exception):
@@ -113,7 +112,7 @@ def requirements(wheel: Path, extra: str = "") -> set[str]:
     return seen
 
 
-IMPORT = """
+ONLY = """
 import importlib, importlib.abc, importlib.metadata, json, pkgutil, sys, warnings
 folder, allowed = sys.argv[1], set(json.loads(sys.argv[2]))
 owners = importlib.metadata.packages_distributions()
@@ -135,6 +134,8 @@ sys.path.insert(0, folder)
 import rpn_lib
 assert rpn_lib.__file__.startswith(folder), rpn_lib.__file__
 failed = {}
+"""
+MODULES = """
 for module in pkgutil.walk_packages(rpn_lib.__path__, "rpn_lib."):
     if module.name.endswith("__main__"):
         continue
@@ -144,10 +145,38 @@ for module in pkgutil.walk_packages(rpn_lib.__path__, "rpn_lib."):
         failed[module.name] = error.name
 json.dump(failed, sys.stdout)
 """
+CHAPTERS = """
+for name, lines in json.loads(sys.argv[3]).items():
+    try:
+        exec(lines, {})
+    except ModuleNotFoundError as error:
+        failed[name] = error.name
+json.dump(failed, sys.stdout)
+"""
 
 
-def failing_imports(wheel: Path, extra: str = "") -> dict[str, str]:
-    """The modules that cannot be imported, and what each of them misses.
+def chapter_imports(root: Path = ROOT) -> dict[str, str]:
+    """What each chapter imports, as code."""
+    found = {}
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        lines = [
+            ast.unparse(node)
+            for source in code
+            for node in ast.walk(
+                ast.parse(re.sub(r"^(\s*)%.*", r"\1pass", source, flags=re.M))
+            )
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        found[path.name] = "\n".join(lines)
+    return found
+
+
+def failing_imports(
+    wheel: Path, extra: str = "", chapters: dict[str, str] | None = None
+) -> dict[str, str]:
+    """The modules, or chapters, that cannot import something, and what it is.
 
     The wheel is unpacked, and of the packages of this environment only those are found
     that it asks for: as in a new environment, without downloading torch again.
@@ -156,7 +185,9 @@ def failing_imports(wheel: Path, extra: str = "") -> dict[str, str]:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
         names = json.dumps(sorted(requirements(wheel, extra)))
-        command = [sys.executable, "-I", "-c", IMPORT, folder, names]
+        code = ONLY + (MODULES if chapters is None else CHAPTERS)
+        command = [sys.executable, "-I", "-c", code, folder, names]
+        command += [] if chapters is None else [json.dumps(chapters)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         if done.returncode:
             raise ReleaseError(f"rpn_lib cannot be imported: {done.stderr.strip()}")
@@ -164,11 +195,10 @@ def failing_imports(wheel: Path, extra: str = "") -> dict[str, str]:
 
 
 def check_imports(wheel: Path) -> None:
-    """Every module imports with its extra, and without it those that need none."""
+    """All modules and chapters can import what they do, with and without the extra."""
     for extra in ("", "train"):
         failed = failing_imports(wheel, extra)
-        if not extra:
-            failed = {n: w for n, w in failed.items() if not n.startswith(OF_TRAIN)}
+        failed |= failing_imports(wheel, extra, chapter_imports())
         if failed:
             lines = [f"  {name} needs {what}" for name, what in failed.items()]
             what = f"rpn_lib[{extra}]" if extra else "rpn_lib"

@@ -44,8 +44,6 @@ ON_COLAB = {"torch", "torchvision", "numpy", "matplotlib", "pillow"}
 OTHERS = {
     "torchmetrics": ["torchmetrics", "lightning-utilities"],
     "pycocotools": ["pycocotools"],
-    "tqdm": ["tqdm"],
-    "platformdirs": ["platformdirs"],
     "onnxruntime": [
         *("onnx", "onnx-ir", "onnxruntime", "onnxscript"),
         *("flatbuffers", "ml-dtypes", "protobuf"),
@@ -220,11 +218,11 @@ def imported(notebook: dict) -> list[str]:
 
 
 def brought_along(root: Path) -> list[str]:
-    """What rpn_lib needs and Colab lacks, by pyproject.toml."""
+    """What the library needs and Colab lacks, by pyproject.toml, for every chapter."""
     text = (root / "pyproject.toml").read_text("utf-8")
     listed = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.M | re.S)[1]
     names = re.findall(r'^ *"([\w.-]+)', listed, re.M)
-    return [name for name in names if name not in ON_COLAB]
+    return [name for name in names if name not in {*ON_COLAB, *OTHERS}]
 
 
 def expected(root: Path, repository: Repository | None) -> dict[Path, str]:

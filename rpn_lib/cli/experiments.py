@@ -30,7 +30,7 @@ from rpn_lib.training.experiments import (
 )
 from rpn_lib.training.options import from_values
 from rpn_lib.training.processes import cores
-from rpn_lib.training.progress import Bar, bar
+from rpn_lib.progress import Bar, bar
 from rpn_lib.training.runs import (
     finished,
     save_run,

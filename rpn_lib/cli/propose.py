@@ -16,7 +16,7 @@ from rpn_lib.errors import DataError
 from rpn_lib.models import trained_rpn
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training.measure import propose_in
-from rpn_lib.training.progress import bar
+from rpn_lib.progress import bar
 
 CHECKPOINT = Path("runs/rpn/checkpoint.pt")  # where `rpn train` leaves it
 

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 
+from platformdirs import user_cache_path
+
 from rpn_lib.data.images import read_image
 from rpn_lib.data.problems import leaves_folder
 from rpn_lib.errors import DataError
+from rpn_lib.progress import bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,24 +176,11 @@ def content_digest(folder: str | Path) -> str:
 
 
 def _kept(cache: str | Path | None) -> Path:
-    return (Path(cache) if cache is not None else _user_cache()) / "BCCD"
-
-
-def _user_cache() -> Path:
-    try:
-        from platformdirs import user_cache_path
-    except ImportError as error:
-        raise DataError(
-            "Where to keep a download? Install platformdirs, or set RPN_DATA to the "
-            "folder that holds BCCD."
-        ) from error
-    return user_cache_path("rpn_lib")
+    return (Path(cache) if cache is not None else user_cache_path("rpn_lib")) / "BCCD"
 
 
 def _fetch(url: str, path: Path, progress: bool) -> None:
     """Download to a file; an `OSError` where it ends too early."""
-    from tqdm import tqdm
-
     with (
         urllib.request.urlopen(url, timeout=30) as response,
         path.open("wb") as file,
@@ -199,16 +189,15 @@ def _fetch(url: str, path: Path, progress: bool) -> None:
         total = int(length) if length else None
         if total is not None and total > MAX_BYTES:
             raise OSError(f"it has {total:,} bytes, far more than BCCD")
-        with tqdm(
-            total=total, unit="B", unit_scale=True, desc="BCCD", disable=not progress
-        ) as bar:
+        options = {"total": total, "unit": "B", "unit_scale": True, "desc": "BCCD"}
+        with bar(show=progress, **options) as shown:
             done = 0
             while block := response.read(2**16):
                 done += len(block)
                 if done > MAX_BYTES:
                     raise OSError("it has far more bytes than BCCD")
                 file.write(block)
-                bar.update(len(block))
+                shown.update(len(block))
         if total is not None and done < total:
             raise OSError(f"the connection ended after {done:,} of {total:,} bytes")
 

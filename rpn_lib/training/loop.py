@@ -22,7 +22,7 @@ from rpn_lib.training.checkpoint import Checkpoints
 from rpn_lib.training.config import TrainConfig
 from rpn_lib.training.order import Order
 from rpn_lib.training.parallel import parallel
-from rpn_lib.training.progress import Bar, bar
+from rpn_lib.progress import Bar, bar
 from rpn_lib.training.state import TrainingState
 
 
