@@ -266,7 +266,7 @@ def reading_minutes(notebook):
 def _source_lines(output):
     """Lines of Python that a cell has printed."""
     text = output.text if output.output_type == "stream" else ""
-    if not re.search(r"^(@\w+$|def |class )", text, flags=re.MULTILINE):
+    if not re.search(r"^\s*(@\w+$|def \w+\(|class \w+[(:])", text, flags=re.MULTILINE):
         return 0
     return sum(bool(line.strip()) for line in text.splitlines())
 
