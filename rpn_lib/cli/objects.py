@@ -47,7 +47,7 @@ class Objects(NamedTuple):
 def objects_of_scenes(scenes: InMemory) -> Objects:
     """The objects of synthetic scenes, which are not resized."""
     return Objects(
-        [target["boxes"].as_subclass(Tensor) for _, target in scenes.samples],
+        [target["boxes"] for _, target in scenes.samples],
         [(image.shape[1], image.shape[2]) for image, _ in scenes.samples],
         [str(target["image_id"]) for _, target in scenes.samples],
         None,

@@ -141,10 +141,10 @@ def _losses(
     device = next(network.parameters()).device
     regions = None
     if any(len(target.get("ignore_boxes", ())) for target in targets):
-        regions = [target["ignore_boxes"].as_subclass(Tensor) for target in targets]
+        regions = [target["ignore_boxes"] for target in targets]
     losses: dict[str, Tensor] = network(
         [image.to(device, non_blocking=True) for image in images],
-        [target["boxes"].as_subclass(Tensor) for target in targets],
+        [target["boxes"] for target in targets],
         propose=False,
         names=[str(target["image_id"]) for target in targets],
         ignore_boxes=regions,

@@ -161,9 +161,9 @@ def _look(
     with evaluating(rpn):
         for images, targets in loader:
             indices = mine[len(rows) : len(rows) + len(images)]
-            boxes = [target["boxes"].as_subclass(Tensor) for target in targets]
+            boxes = [target["boxes"] for target in targets]
             regions = [
-                target.get("ignore_boxes", own[:0]).as_subclass(Tensor)
+                target.get("ignore_boxes", own[:0])
                 for target, own in zip(targets, boxes)
             ]
             images, losses = [image.to(device) for image in images], {}
