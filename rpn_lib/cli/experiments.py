@@ -20,6 +20,7 @@ import torch
 from rpn_lib.cli.console import log
 from rpn_lib.cli.images import open_images
 from rpn_lib.errors import RPNError, SettingError, TrainingError
+from rpn_lib.progress import Bar, bar
 from rpn_lib.training.config import DataConfig
 from rpn_lib.training.experiments import (
     Run,
@@ -30,7 +31,6 @@ from rpn_lib.training.experiments import (
 )
 from rpn_lib.training.options import from_values
 from rpn_lib.training.processes import cores
-from rpn_lib.progress import Bar, bar
 from rpn_lib.training.runs import (
     finished,
     save_run,

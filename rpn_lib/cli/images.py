@@ -25,9 +25,9 @@ from rpn_lib.data.records import Sample, Scan, picture_problem
 from rpn_lib.data.resize import Resize, tidy
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.errors import DataError
+from rpn_lib.progress import bar
 from rpn_lib.training.config import DataConfig
 from rpn_lib.training.processes import rank
-from rpn_lib.progress import bar
 
 CACHE_BYTES = 2e9  # a larger data set is read from its files in every epoch
 

@@ -14,9 +14,9 @@ from rpn_lib.data.images import SUFFIXES, read_image
 from rpn_lib.data.sides import SIDES
 from rpn_lib.errors import DataError
 from rpn_lib.models import trained_rpn
+from rpn_lib.progress import bar
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training.measure import propose_in
-from rpn_lib.progress import bar
 
 CHECKPOINT = Path("runs/rpn/checkpoint.pt")  # where `rpn train` leaves it
 

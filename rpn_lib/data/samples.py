@@ -189,8 +189,9 @@ def _fetch(url: str, path: Path, progress: bool) -> None:
         total = int(length) if length else None
         if total is not None and total > MAX_BYTES:
             raise OSError(f"it has {total:,} bytes, far more than BCCD")
-        options = {"total": total, "unit": "B", "unit_scale": True, "desc": "BCCD"}
-        with bar(show=progress, **options) as shown:
+        with bar(
+            show=progress, total=total, unit="B", unit_scale=True, desc="BCCD"
+        ) as shown:
             done = 0
             while block := response.read(2**16):
                 done += len(block)

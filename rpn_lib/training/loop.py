@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from rpn_lib.data.records import Sample, Target
+from rpn_lib.progress import Bar, bar
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
 from rpn_lib.training.checkpoint import Checkpoints
 from rpn_lib.training.config import TrainConfig
 from rpn_lib.training.order import Order
 from rpn_lib.training.parallel import parallel
-from rpn_lib.progress import Bar, bar
 from rpn_lib.training.state import TrainingState
 
 
