@@ -24,7 +24,7 @@ from platformdirs import user_cache_path
 from rpn_lib.data.images import read_image
 from rpn_lib.data.problems import leaves_folder
 from rpn_lib.errors import DataError
-from rpn_lib.progress import bar
+from rpn_lib.progress import Bar, bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,9 +189,10 @@ def _fetch(url: str, path: Path, progress: bool) -> None:
         total = int(length) if length else None
         if total is not None and total > MAX_BYTES:
             raise OSError(f"it has {total:,} bytes, far more than BCCD")
-        with bar(
+        shown: Bar[object] = bar(
             show=progress, total=total, unit="B", unit_scale=True, desc="BCCD"
-        ) as shown:
+        )
+        with shown:
             done = 0
             while block := response.read(2**16):
                 done += len(block)
