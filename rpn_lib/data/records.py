@@ -331,7 +331,7 @@ def unreadable_problem(path: Path, error: PictureError) -> Problem:
     return Problem(str(path), Fault("bad picture", reason, error.fix))
 
 
-def measured(path: Path, reading: Reading) -> tuple[int, int] | Problem:
+def size_or_problem(path: Path, reading: Reading) -> tuple[int, int] | Problem:
     """Height and width of a picture, or why it cannot be read.
 
     Args:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rpn_lib.errors import SettingError
-from rpn_lib.training.options import Checked, option
+from rpn_lib.training.options import ChecksValues, option
 
 # The names that the data and the backbones know (a test compares them).
 AUGMENTATIONS = ("flip", "updown", "scale", "light")
@@ -24,7 +24,7 @@ READING = ("first_pixel", "difficult", "exif", "max_pixels")
 
 
 @dataclass(frozen=True)
-class DataConfig(Checked):
+class DataConfig(ChecksValues):
     """Which images, and how they are read.
 
     >>> DataConfig(cache="disk")
@@ -96,7 +96,7 @@ class DataConfig(Checked):
 
 
 @dataclass(frozen=True)
-class NetworkConfig(Checked):
+class NetworkConfig(ChecksValues):
     """Which backbone and which anchors.
 
     Attributes:
@@ -144,7 +144,7 @@ class NetworkConfig(Checked):
 
 
 @dataclass(frozen=True)
-class TrainConfig(Checked):
+class TrainConfig(ChecksValues):
     """How a network learns.
 
     Attributes:
