@@ -228,6 +228,18 @@ def test_the_names_of_users_are_at_home():
         assert name in defined_in(MODULES[f"rpn_lib.{module}"]), name
 
 
+def test_rpn_lib_offers_the_names_of_users_and_nothing_else():
+    assert dir(rpn_lib) == sorted(rpn_lib._HOME) == sorted(rpn_lib.__all__)
+
+
+def test_type_checkers_find_the_names_where_they_are_loaded_from():
+    seen = {
+        name: module.removeprefix("rpn_lib.")
+        for module, name in imported_names(tree_of(PACKAGE / "__init__.py"))
+    }
+    assert seen == rpn_lib._HOME
+
+
 def test_there_is_no_cycle():
     """Not even one that an import within a function hides."""
     graph = {name: imports_of(tree_of(path)) for name, path in MODULES.items()}
