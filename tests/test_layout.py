@@ -6,6 +6,7 @@ is one of those that users need, from `rpn_lib` itself.
 
 import ast
 import doctest
+import inspect
 import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -156,6 +157,16 @@ def wrong_references(tree):
     return {name for name in found if not leads_somewhere(name)}
 
 
+def half_phrases(tree):
+    """Arguments and attributes that docstrings explain by half a phrase, "of NMS"."""
+    texts = [
+        inspect.cleandoc(one.value.value) for one in ast.walk(tree) if is_docstring(one)
+    ]
+    listed = re.compile(r"^(?:Args|Attributes):\n((?: .*\n|\n)+)", re.MULTILINE)
+    entries = "".join(part for text in texts for part in listed.findall(f"{text}\n"))
+    return re.findall(r"^    (\S[^:\n]*):\s+of\s", entries, re.MULTILINE)
+
+
 def leads_somewhere(name):
     """Whether a dotted name is a module's, or that of what is defined in one."""
     if name in MODULES:
@@ -221,6 +232,11 @@ def test_names_are_imported_from_their_home(path):
     tree = tree_of(REPOSITORY / path)
     assert not away_from_home(tree)
     assert not wrong_references(tree)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_each_argument_is_explained_by_a_whole_phrase(path):
+    assert not half_phrases(tree_of(REPOSITORY / path))
 
 
 def test_the_names_of_users_are_at_home():
@@ -309,6 +325,28 @@ def test_an_import_from_elsewhere_is_seen(planted):
 def test_a_reference_to_nothing_is_seen():
     for name in ("rpn_lib.rpn.pad_images", "rpn_lib.shape.suggest", "rpn_lib.nobody"):
         assert wrong_references(ast.parse(f"'''See `{name}`.'''")) == {name}
+
+
+def test_half_a_phrase_is_seen():
+    planted = """class A:
+    '''A selector.
+
+    Attributes:
+        first, second: of a box,
+            pixels.
+        limit: the number of NMS: of boxes.
+
+    Raises:
+        Error: of files.
+    '''
+    def f():
+        '''Cut.
+
+        Args:
+            **more: of NMS.
+        '''
+"""
+    assert half_phrases(ast.parse(planted)) == ["first, second", "**more"]
 
 
 def test_the_rules_see_what_breaks_them():

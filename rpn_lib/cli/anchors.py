@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     """Print and draw the coverage of the anchors that the options ask for.
 
     Args:
-        options: of the command line.
+        options: what the command line gave.
 
     Returns:
         the exit code.

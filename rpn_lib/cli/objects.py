@@ -25,7 +25,7 @@ class Objects(NamedTuple):
     Attributes:
         boxes: `(G, 4)` of each image, xyxy, pixels after resizing.
         sizes: `(height, width)` of each image after resizing.
-        names: of the images.
+        names: what each image is called in messages.
         side: shorter side that photographs are resized to; `None` for scenes.
     """
 
@@ -49,7 +49,7 @@ def objects_of(records: Sequence[Record], side: int | None = None) -> Objects:
     """The objects of annotated photographs that are large enough to be learnt.
 
     Args:
-        records: of a folder.
+        records: the annotations of the photographs.
         side: shorter side to resize to; chosen by `choose_side` if not given.
 
     >>> from pathlib import Path

@@ -38,7 +38,7 @@ class Metrics:
     """`metrics.csv`, and TensorBoard where it is installed.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         step: lines of later steps are removed: those steps are done again.
     """
 

@@ -110,7 +110,7 @@ def given_settings(options_given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the options on a command line those that are settings.
 
     Args:
-        options_given: of `argparse`, in which nothing stands that was not given.
+        options_given: what `argparse` read, without the options that were not given.
     """
     names = {one.name for config in CONFIGS for one in options(config)}
     given = {name: value for name, value in options_given.items() if name in names}
@@ -149,8 +149,8 @@ def resumed(settings: RunSettings, given: Mapping[str, Any], out: Path) -> RunSe
     """The settings of a run that is continued, with those that may be different.
 
     Args:
-        settings: of the run.
-        given: on the command line.
+        settings: those that the run was started with.
+        given: the settings on the command line.
         out: the folder of the run.
 
     Raises:

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Train as the options say.
 
     Args:
-        options: of the command line.
+        options: what the command line gave.
 
     Returns:
         the exit code.
@@ -81,7 +81,7 @@ def run_training(
         out: the folder.
         resume: continue from the last checkpoint.
         overwrite: replace a run that is there already; if neither, it is refused.
-        choose_epochs: as many as 300 steps take, and 12 or more.
+        choose_epochs: train for as many epochs as 300 steps take, and 12 or more.
 
     Returns:
         what the trained network achieves on the validation images.

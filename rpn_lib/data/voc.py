@@ -195,7 +195,7 @@ class _Reader:
 
         Args:
             path: the XML file.
-            name: of the image.
+            name: what messages call the image.
             places: where its picture may lie.
             others: without lists, the names of all XML files beside it.
         """

@@ -210,7 +210,7 @@ def scene_pictures(length: int = 8, seed: int = 3) -> list[str]:
 
     Args:
         length: how many.
-        seed: of `ShapesDataset`; the network learnt from 0.
+        seed: the seed that `ShapesDataset` draws by; the network learnt from 0.
 
     >>> scene_pictures(1)[0][:23]
     'data:image/jpeg;base64,'
@@ -258,7 +258,7 @@ def write_page(
         path: the file.
         pictures: pictures to begin with, `(3, H, W)`, uint8, as large as the network
             shall see them; scenes of shapes where there are none.
-        title: of the page.
+        title: the headline of the page.
 
     Raises:
         UnknownOperator: a network that the page cannot execute.

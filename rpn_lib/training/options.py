@@ -31,7 +31,7 @@ class Option(NamedTuple):
     """A field as the parser and the checks need it.
 
     Attributes:
-        name: of the field.
+        name: what the field is called.
         kind: `int`, `float`, `bool` or `str`.
         many: whether it takes several values, as a tuple.
         optional: whether it may be `None`.
