@@ -88,42 +88,7 @@ _HOME = {
     "trained_rpn": "models",
 }
 
-__all__ = [
-    "AnchorGenerator",
-    "BorderRule",
-    "MatchRule",
-    "ProposalSelector",
-    "Proposals",
-    "RPNError",
-    "RPNHead",
-    "RPNLoss",
-    "RegionProposalNetwork",
-    "SampleRule",
-    "ShapesDataset",
-    "SmallBackbone",
-    "TorchvisionBackbone",
-    "bccd",
-    "box_area",
-    "box_iou",
-    "build_rpn",
-    "check_boxes",
-    "collate",
-    "decode",
-    "encode",
-    "evaluate",
-    "example_photo",
-    "load_checkpoint",
-    "match_anchors",
-    "measure",
-    "open_folder",
-    "propose",
-    "propose_in",
-    "sample_anchors",
-    "small_rpn",
-    "suggest_shapes",
-    "train",
-    "trained_rpn",
-]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
@@ -135,4 +100,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

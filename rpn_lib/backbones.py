@@ -37,7 +37,7 @@ def check_cells(images: Tensor, stride: int, training: bool) -> None:
     Args:
         images: `(B, 3, height, width)`.
         stride: pixels per cell of the coarsest map that is normalised.
-        training: in evaluation mode nothing is refused.
+        training: whether the network learns; if not, nothing is refused.
 
     Raises:
         BoxError: the image is a single cell.

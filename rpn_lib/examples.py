@@ -54,7 +54,7 @@ def choose_examples(
     """Match the anchors of each image with its true boxes, and draw from them.
 
     Args:
-        anchors: of each level `(N, 4)`, xyxy, pixels, the same for all images.
+        anchors: for each level `(N, 4)`, xyxy, pixels, the same for all images.
         grids: `(H, W, A)` of each level, see `AnchorGenerator.grids`.
         valid: for each level `(B, N)`, bool: anchors that are not in the padding.
         image_sizes: for each image `(height, width)`, pixels, without padding.

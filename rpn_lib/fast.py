@@ -241,7 +241,7 @@ def nms_by_level(
     Args:
         boxes: for each level `(N, 4)`, xyxy, pixels.
         scores: for each level `(N,)`, higher is better; none is NaN.
-        iou_threshold: of NMS.
+        iou_threshold: the largest IoU that two kept boxes may have.
         limit: how many boxes are enough.
 
     Returns:

@@ -31,7 +31,7 @@ def load_torchvision_head(head: RPNHead, state: Mapping[str, Tensor]) -> None:
 
     Args:
         head: ours; its weights are overwritten.
-        state: of theirs: `rpn.head.state_dict()`.
+        state: the weights of theirs: `rpn.head.state_dict()`.
 
     Raises:
         SettingError: names that are not those of a head of this depth, or shapes that
@@ -116,12 +116,12 @@ def from_torchvision(
 
     Args:
         rpn: `torchvision.models.detection.rpn.RegionProposalNetwork`.
-        strides: of each level, pixels: `[4, 8, 16, 32, 64]` for torchvision's feature
-            pyramids.
+        strides: pixels per cell on each level: `[4, 8, 16, 32, 64]` for torchvision's
+            feature pyramids.
         backbone: makes the feature maps; `None` where they will be given to
             `from_features`, as `AsTorchvisionRPN` does.
-        settings: of `RegionProposalNetwork`, in place of theirs. The limits of NMS are
-            theirs for testing.
+        settings: arguments of `RegionProposalNetwork`, in place of their settings. The
+            limits of NMS are theirs for testing.
 
     Returns:
         a network of its own: no weight is shared.

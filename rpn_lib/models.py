@@ -74,7 +74,7 @@ def build_rpn(
         aspect_ratios: width / height of the anchors of each size.
         shapes: in place of sizes and ratios, `(width, height)` of L times A shapes, the
             smallest area first, as `suggest_shapes` gives them; each level gets A.
-        **options: as of `small_rpn`.
+        **options: handed on to `RegionProposalNetwork`, as in `small_rpn`.
 
     Raises:
         SettingError: settings that do not fit together.

@@ -122,7 +122,7 @@ class ProposalSelector:
     Args:
         pre_nms_top_k: anchors of each level that NMS sees.
         post_nms_top_k: proposals of an image.
-        iou_threshold: of NMS.
+        iou_threshold: the largest IoU that two proposals of a level may have.
         score_threshold: least probability of an object, from 0 to 1.
         min_size: least width and height, pixels, after clipping.
 

@@ -47,8 +47,9 @@ def measured_images(
     """Each image's proposals and true boxes, as tensors.
 
     Args:
-        proposals: for each image, best first; see `rpn_lib.evaluation.evaluate`.
-        gt_boxes: for each image.
+        proposals: for each image its boxes, best first; see
+            `rpn_lib.evaluation.evaluate`.
+        gt_boxes: for each image its true boxes.
         crowd: for each image G flags.
 
     Raises:

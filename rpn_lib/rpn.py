@@ -209,7 +209,7 @@ class RegionProposalNetwork(nn.Module):
             gt_boxes: for each image `(G, 4)`, checked by the caller.
             propose: see `forward`.
             ignore_boxes: see `forward`.
-            select: in place of the network's own, for this call.
+            select: a selector in place of the network's own, for this call.
             generator: see `forward`.
         """
         # 1. Anchors: a list of (N, 4). Cells in the padding become 0, and their anchors

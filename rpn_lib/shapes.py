@@ -58,7 +58,7 @@ def suggest_shapes(
         gt_boxes: for each image `(G, 4)`, xyxy, pixels; or those of all images in one
             tensor.
         num_shapes: number of shapes (K), 1 or more.
-        seed: of the clusters' random starts; the same seed gives the same shapes.
+        seed: where the clusters start; the same seed gives the same shapes.
         restarts: how often to start anew, 1 or more; the best result is taken.
 
     Returns:

@@ -1,4 +1,7 @@
-"""Deltas: the four numbers that move an anchor onto a box, and back.
+"""Box transforms: from an anchor and a box to the four deltas between them, and back.
+
+Not to be taken for `torchvision.transforms`, which change images: `rpn_lib.data` uses
+those.
 
 A shift is measured in sides of the anchor and a change of side as a logarithm, so the
 same delta means the same correction for a small anchor and a large one (Faster R-CNN,

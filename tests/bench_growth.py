@@ -52,7 +52,7 @@ class Row(NamedTuple):
     """One line of the table: a work, and how long it takes, in milliseconds.
 
     Attributes:
-        goal: of the ratio; where torchvision has no such work, of our time.
+        goal: what the ratio should reach; where torchvision has no such work, our time.
         limit: the least that any program could take, see `limit_of_matching`.
     """
 

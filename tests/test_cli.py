@@ -61,6 +61,20 @@ def test_help_teaches_by_example(command, capsys):
     assert max(map(len, text.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "export"])
+def test_each_option_is_explained_by_a_whole_phrase(command):
+    for action in commands()[command]._actions:
+        assert re.match(r"(?!of )\w", action.help), action.dest
+
+
+def test_a_default_of_zero_or_one_is_told_too():
+    told = {action.dest: action.help for action in commands()["train"]._actions}
+    assert told["seed"].endswith("(default: 0)")
+    assert told["workers"].endswith("(default: 0)")
+    assert told["first_pixel"].endswith("(default: 1)")
+    assert "default" not in told["fpn"]
+
+
 def test_without_a_command_they_are_listed(capsys):
     assert main([]) == 2
     text = capsys.readouterr().out

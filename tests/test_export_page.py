@@ -223,5 +223,15 @@ def test_the_kernel_is_what_its_source_is_assembled_to(script):
     assert network_of_script(script)["kernel"] == live.kernel()
 
 
+def test_scripts_are_embedded_as_they_are_written(script):
+    """So that what a reader finds in the page can be read."""
+    folder = files("rpn_lib.figures")
+    assert script.startswith(folder.joinpath("graph.js").read_text("utf-8"))
+    page = live.page_script()
+    for part in sorted(Path(str(folder)).glob("live*.js")):
+        assert part.read_text("utf-8") in page, part.name
+    assert json.dumps(folder.joinpath("live.css").read_text("utf-8")) in page
+
+
 def test_scripts_can_stand_within_a_page(script):
     assert "</script" not in live.page_script() + script

@@ -10,7 +10,7 @@ from PIL import Image
 from rpn_lib.data.check import check_folder
 from rpn_lib.data.folder import open_folder, reader_of, scan_folder, splits_of
 from rpn_lib.data.problems import lines_of
-from rpn_lib.data.yolo import label_file
+from rpn_lib.data.yolo_layout import label_file
 from rpn_lib.data.yolo_rows import read_row
 from rpn_lib.errors import DataError
 

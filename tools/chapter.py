@@ -21,7 +21,7 @@ def begin(name, title, folder):
 
     Args:
         name: two digits, an underscore and a word, `15_masks`.
-        title: of the chapter, `Masks`.
+        title: what the chapter is called, `Masks`.
         folder: the other chapters are there; its first one has the set-up cell.
     """
     if not re.fullmatch(r"\d\d_[a-z][a-z0-9_]*", name):

@@ -54,7 +54,7 @@ def prepared(text: str, wheel: Path, brought: list[str]) -> str:
     """A notebook whose set-up cell installs the wheel, and may print what it likes.
 
     Args:
-        text: of the notebook.
+        text: the content of the notebook file.
         wheel: stands for the repository.
         brought: the packages that rpn_lib needs and Colab lacks.
     """

@@ -33,6 +33,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 TEMPLATE = ROOT / "tools" / "chapter.ipynb"  # of a chapter, see chapter.py
 KEY = "rpn_book"
 MAX_PICTURE = 100_000  # bytes
+COMMANDS = "rpn_lib.cli"  # it imports each command by a name made when it runs
 
 # ---- Reading -----------------------------------------------------------------------
 
@@ -131,6 +132,8 @@ class Library:
             # A package is run before what lies in it.
             parents = {name.rpartition(".")[0]}
             found = {self.module(n) for n in used} | parents
+            if name == COMMANDS:
+                found |= {m for m in self.modules if m.startswith(f"{COMMANDS}.")}
             waiting |= found - done - {"rpn_lib"}
         return sorted(files)
 

@@ -4,11 +4,12 @@ import argparse
 
 import torch
 
+from rpn_lib.cli.anchor_choice import choose_anchors
 from rpn_lib.cli.console import log
 from rpn_lib.cli.images import objects_to_fit
-from rpn_lib.cli.objects import Objects, choose_anchors
+from rpn_lib.cli.objects import Objects
 from rpn_lib.cli.run_folder import save_figure
-from rpn_lib.cli.settings import Settings, given_settings
+from rpn_lib.cli.settings import RunSettings, given_settings
 from rpn_lib.coverage import Coverage, coverage
 from rpn_lib.models import build_rpn
 
@@ -17,13 +18,13 @@ def run(options: argparse.Namespace) -> int:
     """Print and draw the coverage of the anchors that the options ask for.
 
     Args:
-        options: of the command line.
+        options: what the command line gave.
 
     Returns:
         the exit code.
     """
     given = given_settings(vars(options))
-    settings = Settings.of({**given, "train_split": options.split})
+    settings = RunSettings.of({**given, "train_split": options.split})
     objects = objects_to_fit(settings.data)
     anchors = build_rpn(**choose_anchors(settings.network, objects).arguments()).anchors
     names = objects.names if objects.side is not None else None

@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     """Check a folder, and print what was found.
 
     Args:
-        options: of the command line.
+        options: what the command line gave.
 
     Returns:
         the exit code.

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure what the options name.
 
     Args:
-        options: of the command line.
+        options: what the command line gave.
 
     Returns:
         the exit code.

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Do the runs that are not done yet, and write the table.
 
     Args:
-        options: of the command line.
+        options: what the command line gave.
 
     Returns:
         the exit code.

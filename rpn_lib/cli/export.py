@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the page.
 
     Args:
-        options: of the command line.
+        options: what the command line gave.
 
     Returns:
         the exit code.

@@ -36,7 +36,7 @@ class Images(NamedTuple):
     """The images of a run.
 
     Attributes:
-        train_set, val_set: with transforms.
+        train_set, val_set: their samples, resized; those to train on augmented too.
         classes: names of the classes.
         objects: those of `train_set`.
         length: how many images there are to train on.

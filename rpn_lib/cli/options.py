@@ -43,8 +43,8 @@ def _default(one: Option) -> str:
     text = one.more.get("default_text")
     if text is None:
         value = one.default
-        if value in (None, False, True):
-            return " (default: yes)" if value is True else ""
+        if value is None or isinstance(value, bool):
+            return " (default: yes)" if value else ""
         text = " ".join(value) if isinstance(value, tuple) else value
     return f" (default: {text})"
 
@@ -55,8 +55,8 @@ def checkpoint_option(parser: Any) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="what rpn train has written (default: runs/rpn/checkpoint.pt, or else the "
-        "network that comes with the library)",
+        help="network that rpn train has written (default: runs/rpn/checkpoint.pt, or "
+        "else the one that comes with the library)",
     )
 
 
@@ -82,9 +82,9 @@ def out_option(parser: Any, default: str, text: str) -> None:
     )
 
 
-def device_option(parser: Any) -> None:
-    """Add `--device`."""
+def device_option(parser: Any, default: str = "cuda if there is one, else cpu") -> None:
+    """Add `--device`; the default is chosen by the command, and given in words."""
     parser.add_argument(
         "--device",
-        help="cpu, cuda or mps (default: that of the run, or cuda if there is one)",
+        help=f"where the network is computed: cpu, cuda or mps (default: {default})",
     )

@@ -67,7 +67,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="settings.json of a run to repeat; other options take precedence",
     )
-    device_option(run)
+    device_option(run, "that of the run; for a new one cuda if there is one, else cpu")
     add_settings(parser.add_argument_group("data"), DataConfig)
     add_settings(parser.add_argument_group("network"), NetworkConfig)
     add_settings(parser.add_argument_group("learning"), TrainConfig)
@@ -80,18 +80,24 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("runs/rpn/checkpoint.pt"),
         metavar="FILE",
-        help="what rpn train has written (default: %(default)s)",
+        help="network that rpn train has written (default: %(default)s)",
     )
-    add("--compare", type=Path, metavar="FILE", help="another checkpoint, to compare")
+    add("--compare", type=Path, metavar="FILE", help="network to compare it with")
     data_option(parser, " (default: that of the training)")
-    add("--split", help="split to measure on (default: the training's validation)")
+    add("--split", help="split to measure on (default: the training's val-split)")
     add(
         "--side",
         type=int,
         help="pixels that the shorter side is resized to (default: as in training)",
     )
-    add("--precision", action="store_true", help="average precision too (torchmetrics)")
-    out_option(parser, "runs/evaluation", "folder for the results")
+    add(
+        "--precision",
+        action="store_true",
+        help="compute average precision too, for which torchmetrics must be installed",
+    )
+    out_option(
+        parser, "runs/evaluation", "folder that numbers and plots are written to"
+    )
     add_settings(parser, DataConfig, ("on_bad_box", *READING))
     add_settings(parser, TrainConfig, ("workers",))
     device_option(parser)
@@ -101,11 +107,18 @@ def _propose_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("photo", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
     checkpoint_option(parser)
-    out_option(parser, "proposals", "folder for pictures and JSON files")
+    out_option(
+        parser, "proposals", "folder that pictures and JSON files are written to"
+    )
     for name, kind, default, text in (
-        ("--proposals", int, 100, "how many boxes go into the JSON file"),
-        ("--top", int, 20, "how many of them are drawn"),
-        ("--min-score", float, 0.0, "least probability of a box, 0 to 1"),
+        ("--proposals", int, 100, "how many boxes the JSON file gets at most"),
+        ("--top", int, 20, "how many boxes, the best, are drawn into the picture"),
+        (
+            "--min-score",
+            float,
+            0.0,
+            "smallest probability, 0 to 1, that a box must have",
+        ),
     ):
         add(name, type=kind, default=default, help=f"{text} (default: {default})")
     add(
@@ -113,24 +126,38 @@ def _propose_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="pixels that the shorter side is resized to (default: as in training)",
     )
-    add("--max-pixels", type=int, metavar="N", help="allow larger photographs")
+    add(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="allow photographs of up to so many pixels (default: about 179 million)",
+    )
     device_option(parser)
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     checkpoint_option(parser)
-    out_option(parser, "page.html", "the page")
+    out_option(parser, "page.html", "file that the page is written to")
     add(
         "--pictures",
         type=Path,
         nargs="+",
         default=[],
         metavar="FILE",
-        help="photographs to begin with (default: scenes of shapes)",
+        help="photographs that the page offers at first (default: scenes of shapes)",
     )
-    add("--side", type=int, help="shorter side of them in the page")
-    add("--title", default="My network at work", help="headline of the page")
+    add(
+        "--side",
+        type=int,
+        help="pixels that the shorter side of --pictures is resized to (default: as in "
+        "training)",
+    )
+    add(
+        "--title",
+        default="My network at work",
+        help="headline of the page (default: %(default)s)",
+    )
 
 
 def _anchors_options(parser: argparse.ArgumentParser) -> None:
@@ -143,36 +170,56 @@ def _anchors_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", default="train", help="split to look at (default: %(default)s)"
     )
-    out_option(parser, "runs/anchors", "folder for the picture")
+    out_option(parser, "runs/anchors", "folder that the picture is written to")
     add_settings(parser, DataConfig, ("side", "on_bad_box", *READING))
     add_settings(parser, NetworkConfig, ("backbone", "fpn", "sizes", "shapes"))
 
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="Pascal VOC, COCO or YOLO")
+    add(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of annotated photographs: Pascal VOC, COCO or YOLO",
+    )
     add(
         "--splits",
         nargs="+",
         help="splits to look at (default: train, val and test, where they are)",
     )
     add("--classes", nargs="+", help="the names that objects may have (default: any)")
-    add("--quick", action="store_true", help="of pictures read only the size")
-    add("--all", action="store_true", help="list each of many problems of one kind")
+    add("--quick", action="store_true", help="read only the size of each picture")
+    add(
+        "--all",
+        action="store_true",
+        help="list all problems, however many are of one kind",
+    )
     add_settings(parser, DataConfig, ("side", *READING))
 
 
 def _experiments_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     data_option(parser, ", with splits train and val (default: synthetic scenes)")
-    out_option(parser, "runs/experiments", "folder for runs and table")
-    add("--seeds", type=int, metavar="N", help="trainings of each kind (default: 5)")
+    out_option(parser, "runs/experiments", "folder that runs and table are written to")
+    add(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="how often each kind of training is done, each time from another seed "
+        "(default: 5)",
+    )
     add(
         "--epochs",
         type=int,
         metavar="N",
-        help="of a training (default: about 240 steps)",
+        help="passes over the images in each training (default: as many as about 240 "
+        "steps take)",
     )
-    add("--side", type=int, help="shorter side of photographs (default: chosen)")
-    add("--processes", type=int, metavar="N", help="(default: one for each core)")
-    add_settings(parser, DataConfig, ("on_bad_box", *READING))
+    add(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="how many trainings run at a time (default: one for each core)",
+    )
+    add_settings(parser, DataConfig, ("side", "on_bad_box", *READING))

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     """Propose boxes in a photograph, or in each of a folder.
 
     Args:
-        options: of the command line.
+        options: what the command line gave.
 
     Returns:
         the exit code: 1 where a photograph of a folder was left out.
@@ -87,8 +87,8 @@ def network(path: Path | None) -> tuple[RegionProposalNetwork, int | None]:
     """The network to use, and the shorter side of images that it was trained on.
 
     Args:
-        path: of a checkpoint; if not given, that of `rpn train`, or else the network
-            that comes with the library.
+        path: a checkpoint; if not given, that of `rpn train`, or else the network that
+            comes with the library.
     """
     if path is None and not CHECKPOINT.is_file():
         log.warning(

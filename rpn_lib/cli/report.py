@@ -6,7 +6,7 @@ from pathlib import Path
 from rpn_lib.cli.console import log
 from rpn_lib.cli.images import Images
 from rpn_lib.cli.run_folder import Metrics
-from rpn_lib.cli.settings import Settings
+from rpn_lib.cli.settings import RunSettings
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
 from rpn_lib.training.measure import Measured, measure
@@ -19,7 +19,7 @@ class Report:
         self,
         rpn: RegionProposalNetwork,
         images: Images,
-        settings: Settings,
+        settings: RunSettings,
         out: Path,
         start: int,
     ) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from rpn_lib import __version__
-from rpn_lib.cli.settings import Settings
+from rpn_lib.cli.settings import RunSettings
 from rpn_lib.data.records import Sample
 from rpn_lib.errors import TrainingError
 from rpn_lib.training.checkpoint import Checkpoints, write_atomically
@@ -38,7 +38,7 @@ class Metrics:
     """`metrics.csv`, and TensorBoard where it is installed.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         step: lines of later steps are removed: those steps are done again.
     """
 
@@ -110,7 +110,7 @@ def _finite(content: Any) -> Any:
     return content
 
 
-def write_settings(folder: Path, settings: Settings) -> None:
+def write_settings(folder: Path, settings: RunSettings) -> None:
     """`settings.json`: the settings, the versions and the command of a run."""
     versions = {"rpn_lib": __version__, "torch": torch.__version__}
     versions["python"] = platform.python_version()

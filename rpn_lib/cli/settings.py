@@ -27,17 +27,17 @@ ANCHORS_DEPEND_ON = (
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What `rpn train` does.
+class RunSettings:
+    """What a run of `rpn train` is given.
 
     Attributes:
         data, network, training: see `rpn_lib.training.config`.
         device: where the network is computed; `None` to choose.
 
-    >>> settings = Settings.of({"lr": 0.1, "sizes": [16, 32]})
+    >>> settings = RunSettings.of({"lr": 0.1, "sizes": [16, 32]})
     >>> settings.training.lr, settings.network.sizes
     (0.1, (16, 32))
-    >>> Settings.of(settings.values()) == settings
+    >>> RunSettings.of(settings.values()) == settings
     True
     """
 
@@ -47,7 +47,7 @@ class Settings:
     device: str | None = None
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Settings":
+    def of(cls, values: Mapping[str, Any]) -> "RunSettings":
         """Settings from their values by name; those that are missing are the defaults.
 
         Raises:
@@ -80,10 +80,10 @@ class Settings:
             joined |= asdict(part)
         return joined | {"device": self.device}
 
-    def changed(self, given: Mapping[str, Any]) -> "Settings":
+    def changed(self, given: Mapping[str, Any]) -> "RunSettings":
         """Other values in place of some; anchors that no longer fit are dropped.
 
-        >>> old = Settings.of({"anchors": [[10, 20]], "epochs": 3})
+        >>> old = RunSettings.of({"anchors": [[10, 20]], "epochs": 3})
         >>> old.changed({"epochs": 5}).network.anchors
         ((10, 20),)
         >>> old.changed({"side": 480}).network.anchors is None
@@ -93,7 +93,7 @@ class Settings:
         different = {
             name for name, value in given.items() if not same(values[name], value)
         }
-        made = Settings.of({**values, **given})
+        made = RunSettings.of({**values, **given})
         if different.isdisjoint(ANCHORS_DEPEND_ON):
             return made
         return replace(made, network=replace(made.network, anchors=None))
@@ -110,7 +110,7 @@ def given_settings(options_given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the options on a command line those that are settings.
 
     Args:
-        options_given: of `argparse`, in which nothing stands that was not given.
+        options_given: what `argparse` read, without the options that were not given.
     """
     names = {one.name for config in CONFIGS for one in options(config)}
     given = {name: value for name, value in options_given.items() if name in names}
@@ -121,7 +121,7 @@ def given_settings(options_given: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def read_settings(path: Path) -> Settings:
+def read_settings(path: Path) -> RunSettings:
     """The settings of a run.
 
     Args:
@@ -133,7 +133,7 @@ def read_settings(path: Path) -> Settings:
     """
     try:
         values = json.loads(path.read_text())["settings"]
-        return Settings.of(values)
+        return RunSettings.of(values)
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from error
     except FileNotFoundError as error:
@@ -145,18 +145,18 @@ def read_settings(path: Path) -> Settings:
         raise TrainingError(f"{path} cannot be used: {error!r}.") from error
 
 
-def resumed(settings: Settings, given: Mapping[str, Any], out: Path) -> Settings:
+def resumed(settings: RunSettings, given: Mapping[str, Any], out: Path) -> RunSettings:
     """The settings of a run that is continued, with those that may be different.
 
     Args:
-        settings: of the run.
-        given: on the command line.
+        settings: those that the run was started with.
+        given: the settings on the command line.
         out: the folder of the run.
 
     Raises:
         SettingError: an option that the run contradicts.
 
-    >>> settings = Settings.of({"epochs": 12})
+    >>> settings = RunSettings.of({"epochs": 12})
     >>> resumed(settings, {"epochs": 50}, Path("runs/a"))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     rpn_lib.errors.SettingError: --epochs 50 contradicts the run in runs/a, ...
@@ -171,7 +171,7 @@ def resumed(settings: Settings, given: Mapping[str, Any], out: Path) -> Settings
                 f"is, or start another one: rpn train --settings {out}/settings.json "
                 f"{_shown(name, value)} --out ANOTHER_FOLDER"
             )
-    return Settings.of({**values, **given})
+    return RunSettings.of({**values, **given})
 
 
 def _all_options() -> list[Option]:

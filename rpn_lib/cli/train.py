@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from rpn_lib.cli.anchor_choice import choose_anchors, coverage_line
 from rpn_lib.cli.console import log
 from rpn_lib.cli.device import usable_device
 from rpn_lib.cli.images import Images, open_images
-from rpn_lib.cli.objects import choose_anchors, coverage_line
 from rpn_lib.cli.report import Report
 from rpn_lib.cli.run_folder import (
     draw_proposals,
@@ -20,7 +20,7 @@ from rpn_lib.cli.run_folder import (
     write_json,
     write_settings,
 )
-from rpn_lib.cli.settings import Settings, given_settings, read_settings, resumed
+from rpn_lib.cli.settings import RunSettings, given_settings, read_settings, resumed
 from rpn_lib.errors import SettingError
 from rpn_lib.models import build_rpn, count_levels
 from rpn_lib.rpn import RegionProposalNetwork
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Train as the options say.
 
     Args:
-        options: of the command line.
+        options: what the command line gave.
 
     Returns:
         the exit code.
@@ -60,14 +60,14 @@ def run(options: argparse.Namespace) -> int:
         if settings.network.anchors != before.network.anchors:
             log.info("the anchors of the file are fitted anew to the other settings")
     else:
-        settings = Settings.of(given)
+        settings = RunSettings.of(given)
         choose_epochs = "epochs" not in given
     run_training(settings, out, options.resume, options.overwrite, choose_epochs)
     return 0
 
 
 def run_training(
-    settings: Settings,
+    settings: RunSettings,
     out: Path,
     resume: bool = False,
     overwrite: bool = False,
@@ -81,7 +81,7 @@ def run_training(
         out: the folder.
         resume: continue from the last checkpoint.
         overwrite: replace a run that is there already; if neither, it is refused.
-        choose_epochs: as many as 300 steps take, and 12 or more.
+        choose_epochs: train for as many epochs as 300 steps take, and 12 or more.
 
     Returns:
         what the trained network achieves on the validation images.
@@ -118,7 +118,7 @@ def run_training(
         return result
 
 
-def _check_network(settings: Settings) -> None:
+def _check_network(settings: RunSettings) -> None:
     """Find what cannot work before the data are read."""
     config = replace(settings.network, pretrained=False)
     if settings.network.pretrained and config.backbone == "small":
@@ -129,7 +129,7 @@ def _check_network(settings: Settings) -> None:
     build_rpn(**config.arguments())
 
 
-def _settled(settings: Settings, images: Images, choose_epochs: bool) -> Settings:
+def _settled(settings: RunSettings, images: Images, choose_epochs: bool) -> RunSettings:
     """The settings, with what depends on the images chosen."""
     training = settings.training
     if choose_epochs:
@@ -147,7 +147,7 @@ def _settled(settings: Settings, images: Images, choose_epochs: bool) -> Setting
 def _learn(
     rpn: RegionProposalNetwork,
     images: Images,
-    settings: Settings,
+    settings: RunSettings,
     out: Path,
     continued: Checkpoints | None,
 ) -> Measured:
@@ -179,7 +179,7 @@ def _learn(
     return result
 
 
-def _about(settings: Settings, images: Images) -> dict[str, Any]:
+def _about(settings: RunSettings, images: Images) -> dict[str, Any]:
     """What a checkpoint says of its network and its data."""
     data = settings.data
     return {
@@ -195,7 +195,7 @@ def _about(settings: Settings, images: Images) -> dict[str, Any]:
     }
 
 
-def _start(continued: Checkpoints | None, settings: Settings, images: Images) -> int:
+def _start(continued: Checkpoints | None, settings: RunSettings, images: Images) -> int:
     """The step after which a run is continued; 0 for a new one."""
     if continued is None:
         return 0

@@ -47,8 +47,8 @@ def collate(samples: Iterable[Sample]) -> tuple[list[Tensor], list[Target]]:
     """A batch: images as floats in 0..1, and targets, each in a list.
 
     Images may differ in size and in the number of their boxes, so nothing is stacked;
-    `rpn_lib.rpn.pad_images` does that. Images and boxes are plain tensors here: what
-    torchvision's transforms need to know of them has served its purpose.
+    `rpn_lib.padding.pad_images` does that. Images and boxes are plain tensors here:
+    what torchvision's transforms need to know of them has served its purpose.
 
     >>> from rpn_lib.data.scenes import ShapesDataset
     >>> scenes = ShapesDataset(length=2)

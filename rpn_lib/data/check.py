@@ -122,8 +122,8 @@ class _Checker:
         """Look for a split that a run could not learn from, or not measure on.
 
         Args:
-            split: its name.
-            scan: its annotations.
+            split: the name of the split.
+            scan: the annotations of the split.
             chosen: whether a hash has chosen its images.
         """
         empty = nothing_to_learn(scan)

@@ -54,8 +54,8 @@ from rpn_lib.data.records import (
     Scan,
     flag,
     make_record,
-    measured,
     notes_on,
+    size_or_problem,
     upright_hull,
 )
 from rpn_lib.errors import DataError
@@ -203,7 +203,7 @@ class _Reader:
                 continue
             if size is None:
                 self.counts["size"] += 1
-            found = size or measured(file, self.reading)
+            found = size or size_or_problem(file, self.reading)
             if isinstance(found, Problem):
                 self.problems.append(found)
             else:

@@ -12,7 +12,7 @@ def spoil(boxes: Tensor, height: float = 192) -> Tensor:
 
     Args:
         boxes: `(G, 4)`, xyxy, pixels.
-        height: of the image, pixels.
+        height: the height of the image, pixels.
 
     Returns:
         `(G, 4)`: boxes again, of the same sizes, within the image.

@@ -79,7 +79,7 @@ def transformed(transform: Transform | None, image: Tensor, target: Target) -> S
     for that long, with the label -1.
 
     Args:
-        transform: of image and target; none leaves the sample as it is.
+        transform: called with image and target; `None` leaves the sample as it is.
         image: `(3, H, W)`.
         target: see `make_target`.
 
@@ -116,7 +116,7 @@ class AnnotatedFolder(Dataset[Sample]):
     """The images of a scan, read when they are asked for; see `open_folder`.
 
     Args:
-        scan: of a split.
+        scan: the annotations of a split.
         transform: called with image and target, for instance a `transforms.v2.Resize`.
         on_bad_box: `error` refuses a box without area, with a side turned round or
             outside its image; `drop` leaves it out and lists it in `dropped`.

@@ -111,7 +111,7 @@ def scan_folder(root: str | Path, split: str, **reading: Any) -> Scan:
 
     Args:
         root: the folder.
-        split: its name.
+        split: the name of the split.
         reading: how to understand the files, see `Reading`.
 
     Raises:
@@ -171,8 +171,8 @@ def parts_of(scan: Scan, split: str) -> dict[str, Scan]:
     """What a run learns from or measures on: a split, or the two parts of a pool.
 
     Args:
-        scan: of the split.
-        split: its name.
+        scan: the annotations of the split.
+        split: the name of the split.
     """
     if not scan.is_pool:
         return {split: scan}
@@ -188,8 +188,8 @@ def part_of(record: Record, scan: Scan, split: str) -> str:
     """The split that an image of a scan belongs to, `train` or `val` in a pool.
 
     Args:
-        record: of the image.
-        scan: where it stands.
+        record: the annotation of the image.
+        scan: the annotations that it is among.
         split: the name of the scan's split.
     """
     if not scan.is_pool:
@@ -201,7 +201,7 @@ def empty_part(scan: Scan, split: str, count: int) -> Problem:
     """A part of a pool that the hash puts no image into.
 
     Args:
-        scan: of the part.
+        scan: the annotations of the part.
         split: train or val.
         count: how many images the pool has.
     """

@@ -51,7 +51,7 @@ class Look(NamedTuple):
         size: `(height, width)`, pixels, upright.
         orientation: as EXIF numbers it, 1 where there is nothing to turn; 0 where what
             stands there is no such number.
-        brightest: of a picture of more than 8 bits that was decoded, its highest value.
+        brightest: the highest value of a picture of more than 8 bits that was decoded.
     """
 
     size: tuple[int, int]

@@ -97,7 +97,7 @@ def subfolder(root: Path, *names: str) -> Path | None:
 
     Args:
         root: where to look.
-        names: in lower case.
+        names: what the folder may be called, in lower case.
     """
     try:
         there = {path.name.lower(): path for path in root.iterdir() if path.is_dir()}
@@ -197,7 +197,7 @@ class Pictures:
         Args:
             folders: where to look.
             stem: may hold folders.
-            ending: of several pictures the one that has it.
+            ending: which picture to prefer if there are several.
         """
         endings = [*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES)]
         if ending.lower() in SUFFIXES:
@@ -222,7 +222,7 @@ def picture_folders(folder: Path) -> list[Path]:
     or beside that one: `annotations/train` goes with `images/train`.
 
     Args:
-        folder: of the annotations.
+        folder: where the annotations lie.
     """
     found = [folder, folder.parent]
     for above, below in ((folder.parent, ""), (folder.parent.parent, folder.name)):

@@ -55,7 +55,7 @@ class Fault(NamedTuple):
     """What is wrong, without the place.
 
     Attributes:
-        kind: for programs.
+        kind: a word by which programs tell faults apart.
         reason: what is wrong, a sentence.
         fix: what to do about it, a sentence.
     """
@@ -69,7 +69,7 @@ class Problem(NamedTuple):
     """Something that cannot be right in a data set.
 
     Attributes:
-        file: where it stands.
+        file: the file or folder that it was found in.
         fault: what is wrong.
         item: which box or entry of the file, `"object 3"`; empty for the whole file.
         droppable: whether the box can be left out and all else used.

@@ -99,7 +99,7 @@ class Record(NamedTuple):
         path: the picture.
         size: `(height, width)` as the annotation says, pixels.
         boxes: `(G, 4)`, float32, xyxy, pixels from 0.
-        classes: of each box.
+        classes: the name of the class of each box.
         crowds: `(I, 4)`, the same of regions to ignore: crowds that nobody has drawn
             one by one, and objects that are marked difficult.
     """
@@ -148,8 +148,8 @@ def make_record(
     """A record of what was found in an image.
 
     Args:
-        name, path, size: of the image, see `Record`.
-        found: its boxes.
+        name, path, size: what a `Record` says of the image.
+        found: the boxes in the image.
         reading: what becomes of difficult objects.
         counts: what was met, for `notes_on`; it is added to.
     """
@@ -233,7 +233,7 @@ def upright_hull(
 
     Args:
         box: xyxy, before it is turned.
-        degrees: by which it is turned.
+        degrees: how far it is turned.
         size: `(height, width)` of the image.
 
     >>> [round(x) for x in upright_hull([0, 20, 40, 40], 90, (100, 100))]
@@ -299,7 +299,7 @@ def nothing_to_learn(scan: Scan) -> Problem | None:
     """A split without a single object, which can be neither learnt nor measured.
 
     Args:
-        scan: of the split.
+        scan: the annotations of the split.
     """
     if any(len(record.boxes) for record in scan.records):
         return None
@@ -331,11 +331,11 @@ def unreadable_problem(path: Path, error: PictureError) -> Problem:
     return Problem(str(path), Fault("bad picture", reason, error.fix))
 
 
-def measured(path: Path, reading: Reading) -> tuple[int, int] | Problem:
+def size_or_problem(path: Path, reading: Reading) -> tuple[int, int] | Problem:
     """Height and width of a picture, or why it cannot be read.
 
     Args:
-        path: of the picture.
+        path: the picture.
         reading: how pictures are read.
     """
     try:
@@ -350,7 +350,7 @@ def picture_problem(
     """What is wrong with the picture of an annotation, or `None`.
 
     Args:
-        record: of a scan.
+        record: the annotation.
         decode: read all of the picture, which alone shows that it is truncated; if not,
             only its size.
         reading: how pictures are read.

@@ -18,7 +18,7 @@ def same_boxes(record: Record) -> list[tuple[int, int]]:
     """Pairs of boxes of one class that are practically the same.
 
     Args:
-        record: of an image.
+        record: the annotation of an image.
 
     >>> boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 8]], dtype=np.float32)
     >>> same_boxes(Record("a", Path("a"), (9, 9), boxes, ["x", "x", "x"], boxes[:0]))

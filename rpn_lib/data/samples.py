@@ -86,7 +86,7 @@ def bccd(
     Args:
         cache: where downloads are kept; the user's own cache folder if not given.
         url: a zip archive with a folder `BCCD`.
-        digest: of its content, see `content_digest`.
+        digest: the `content_digest` that the data set must have.
         progress: show a bar.
 
     Returns:
@@ -133,7 +133,7 @@ def find_bccd(cache: str | Path | None = None, *, digest: str = DIGEST) -> Path 
 
     Args:
         cache: where downloads are kept; the user's own cache folder if not given.
-        digest: of its content, see `content_digest`.
+        digest: the `content_digest` that the data set must have.
 
     Returns:
         the folder; `None` where the data set is not here.

@@ -75,7 +75,7 @@ def choose_side(records: Sequence[Record]) -> int:
     faster; more than 800 or less than 240 pixels are not chosen.
 
     Args:
-        records: of a folder.
+        records: the annotations of the images.
 
     >>> from pathlib import Path
     >>> from rpn_lib.data.records import as_boxes
@@ -98,7 +98,7 @@ def too_small(records: Sequence[Record], side: int) -> tuple[int, int, int]:
     """How many objects become too small to be learnt, and where they would not.
 
     Args:
-        records: of the images.
+        records: the annotations of the images.
         side: shorter side after resizing.
 
     Returns:
@@ -133,7 +133,7 @@ def on_small_objects(records: Sequence[Record], side: int) -> tuple[str, bool]:
     """A sentence on objects that are too small to be learnt; empty where none is.
 
     Args:
-        records: of the images.
+        records: the annotations of the images.
         side: shorter side after resizing.
 
     Returns:

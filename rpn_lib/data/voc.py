@@ -37,8 +37,8 @@ from rpn_lib.data.records import (
     Scan,
     flag,
     make_record,
-    measured,
     notes_on,
+    size_or_problem,
     upright_hull,
 )
 from rpn_lib.data.voc_files import (
@@ -195,7 +195,7 @@ class _Reader:
 
         Args:
             path: the XML file.
-            name: of the image.
+            name: what messages call the image.
             places: where its picture may lie.
             others: without lists, the names of all XML files beside it.
         """
@@ -236,7 +236,7 @@ class _Reader:
         for key in ("size/height", "size/width"):
             if not (tree.findtext(key) or "").strip():
                 self.counts["size"] += 1
-                found = measured(picture, self.reading)
+                found = size_or_problem(picture, self.reading)
                 if isinstance(found, Problem):
                     self.problems.append(found)
                     return None

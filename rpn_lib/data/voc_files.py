@@ -57,7 +57,7 @@ def read_list(
     lists of a class do. Names may hold spaces, stand in quotes and have an ending.
 
     Args:
-        text: of the list.
+        text: the content of the file.
         is_there: whether there is an annotation of a name: `my cat 1` may be that name,
             or `my cat` and a flag.
 
@@ -90,7 +90,7 @@ def read_xml(path: Path, name: str) -> Element | Fault:
     """The content of an XML file, or why there is none.
 
     Args:
-        path: of the file.
+        path: the XML file.
         name: what to call the image.
     """
     try:
@@ -129,7 +129,7 @@ def without_xml(pictures: Pictures, used: Collection[Path], root: Path) -> list[
     Args:
         pictures: lists what is in a folder.
         used: pictures that XML files are about.
-        root: of the data set.
+        root: the folder of the data set.
     """
     known = {path.with_suffix("") for path in used}
     stems: defaultdict[Path, set[str]] = defaultdict(set)

@@ -77,7 +77,7 @@ def of_another_format(
     The boxes whose numbers happen to fit would be silently wrong.
 
     Args:
-        problems: of all boxes.
+        problems: what was found in all boxes.
         boxes: four numbers as they stand, and `(height, width)` of the image.
         root: the folder.
     """

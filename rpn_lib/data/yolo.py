@@ -24,8 +24,8 @@ from rpn_lib.data.records import (
     Record,
     Scan,
     make_record,
-    measured,
     notes_on,
+    size_or_problem,
 )
 from rpn_lib.data.yolo_layout import (
     Layout,
@@ -96,7 +96,7 @@ class _Reader:
 
     def read(self, picture: Path) -> None:
         """Read the annotation of one picture."""
-        size = measured(picture, self.reading)
+        size = size_or_problem(picture, self.reading)
         if isinstance(size, Problem):
             self.problems.append(size)
             return

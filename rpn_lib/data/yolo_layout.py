@@ -24,7 +24,7 @@ class Layout:
     """What a folder says about itself.
 
     Attributes:
-        pictures: of each split.
+        pictures: the pictures of each split.
         classes: their names by number; empty where nobody names them.
         key_points: numbers of a row of key points behind its box; 0 if not known.
         source: the file or folder that says so.

@@ -13,7 +13,7 @@ def read_row(
     """The class and the box of a row, in shares of the picture.
 
     Args:
-        words: of the row.
+        words: what stands in the row.
         key_points: numbers behind the box in rows of key points; 0 if not known.
 
     Returns:

@@ -90,7 +90,7 @@ class Explorer:
         states: what `show` returned, by slider values: `figure.states[64, 0.5].text`.
         html: the element, the picture for readers without scripts, and the script.
         picture: that picture, the content of a file.
-        kind: of that file, `"png"` or `"jpeg"`.
+        kind: what that file is, `"png"` or `"jpeg"`.
 
     >>> explore({"n": [1, 2]}, lambda n: State([], f"{n}"), (8, 8), alt="Nothing.")
     <rpn-explorer: 1 slider, 2 states>

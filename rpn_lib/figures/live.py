@@ -182,8 +182,7 @@ def kernel() -> str:
     >>> base64.b64decode(kernel())[:4]
     b'\\x00asm'
     """
-    folder = files("rpn_lib.figures")
-    return folder.joinpath("conv.base64").read_text("utf-8").strip()
+    return _source("conv.base64").strip()
 
 
 def page_script() -> str:
@@ -202,8 +201,7 @@ def operators() -> set[str]:
     >>> sorted(operators() & {"Conv", "NonMaxSuppression", "LSTM"})
     ['Conv', 'NonMaxSuppression']
     """
-    source = files("rpn_lib.figures").joinpath("graph.js").read_text("utf-8")
-    listed = source.split("const OPERATORS = {")[1].split("\n  };")[0]
+    listed = _source("graph.js").split("const OPERATORS = {")[1].split("\n  };")[0]
     return set(re.findall(r"\b([A-Z]\w+)(?=[:,\s])(?!\.)", listed))
 
 
@@ -212,7 +210,7 @@ def scene_pictures(length: int = 8, seed: int = 3) -> list[str]:
 
     Args:
         length: how many.
-        seed: of `ShapesDataset`; the network learnt from 0.
+        seed: the seed that `ShapesDataset` draws by; the network learnt from 0.
 
     >>> scene_pictures(1)[0][:23]
     'data:image/jpeg;base64,'
@@ -260,7 +258,7 @@ def write_page(
         path: the file.
         pictures: pictures to begin with, `(3, H, W)`, uint8, as large as the network
             shall see them; scenes of shapes where there are none.
-        title: of the page.
+        title: the headline of the page.
 
     Raises:
         UnknownOperator: a network that the page cannot execute.
@@ -272,17 +270,15 @@ def write_page(
         "network": network_script(rpn, addresses),
         "script": page_script(),
     }
-    page = files("rpn_lib.figures").joinpath("live.html").read_text("utf-8")
+    page = _source("live.html")
     for name, part in parts.items():
         page = page.replace(f"<!-- {name} -->", part)
     Path(path).write_text(page, encoding="utf-8")
 
 
 def _source(name: str) -> str:
-    """A script or style sheet without its indentation and its lines of comment."""
-    text = files("rpn_lib.figures").joinpath(name).read_text("utf-8")
-    lines = [line.strip() for line in text.splitlines()]
-    return "\n".join(x for x in lines if x and not x.startswith("//")) + "\n"
+    """A file of this folder, as it is written."""
+    return files("rpn_lib.figures").joinpath(name).read_text("utf-8")
 
 
 def _refuse_unknown(model: Any) -> None:

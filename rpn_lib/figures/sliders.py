@@ -15,7 +15,7 @@ class Sliders(NamedTuple):
     """Checked sliders; `read_sliders` makes them.
 
     Attributes:
-        values: of each slider, by its name.
+        values: the values that each slider can have, by its name.
         first: where each stands at first, from 0.
         play: the name of the one that plays, if there is one.
     """

@@ -245,7 +245,7 @@ class Checkpoints:
 
         Args:
             state: see `save_state`.
-            step: its number.
+            step: the number of the step that it is written after.
 
         Returns:
             the file.

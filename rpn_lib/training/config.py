@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rpn_lib.errors import SettingError
-from rpn_lib.training.options import Checked, option
+from rpn_lib.training.options import ChecksValues, option
 
 # The names that the data and the backbones know (a test compares them).
 AUGMENTATIONS = ("flip", "updown", "scale", "light")
@@ -24,7 +24,7 @@ READING = ("first_pixel", "difficult", "exif", "max_pixels")
 
 
 @dataclass(frozen=True)
-class DataConfig(Checked):
+class DataConfig(ChecksValues):
     """Which images, and how they are read.
 
     >>> DataConfig(cache="disk")
@@ -64,19 +64,23 @@ class DataConfig(Checked):
         free=True,
     )
     on_bad_box: Literal["error", "drop"] = option(
-        "error", "stop at a box that cannot be right, or leave it out and say so"
+        "error",
+        "error stops at a box that cannot be right, drop leaves it out and says so",
     )
     first_pixel: Literal[0, 1] = option(
-        1, "number of the first pixel: 0 for VOC files of tools that count from 0"
+        1,
+        "number of the first pixel in Pascal VOC files: 0 if the tool that wrote them "
+        "counts from 0",
     )
     difficult: Literal["ignore", "keep", "drop"] = option(
         "ignore",
-        "objects marked difficult (VOC) or ignore (COCO): regions to ignore, objects "
-        "like any other, or background",
+        "what becomes of objects marked difficult (VOC) or ignore (COCO): ignore makes "
+        "them regions to ignore, keep objects like any other, drop background",
     )
     exif: Literal["apply", "ignore"] = option(
         "apply",
-        "turn photographs upright as their camera noted, or leave them as stored",
+        "apply turns photographs upright as their camera noted, ignore leaves them as "
+        "they are stored",
     )
     max_pixels: int | None = option(
         None,
@@ -96,7 +100,7 @@ class DataConfig(Checked):
 
 
 @dataclass(frozen=True)
-class NetworkConfig(Checked):
+class NetworkConfig(ChecksValues):
     """Which backbone and which anchors.
 
     Attributes:
@@ -144,7 +148,7 @@ class NetworkConfig(Checked):
 
 
 @dataclass(frozen=True)
-class TrainConfig(Checked):
+class TrainConfig(ChecksValues):
     """How a network learns.
 
     Attributes:
@@ -185,7 +189,7 @@ class TrainConfig(Checked):
         1e-2, "how strongly the optimiser draws weights to 0", least=0
     )
     optimizer: Literal["adamw", "sgd"] = option(
-        "adamw", "optimiser; sgd has a momentum of 0.9"
+        "adamw", "which optimiser; sgd has a momentum of 0.9"
     )
     schedule: Literal["one-cycle", "cosine", "step", "constant"] = option(
         "one-cycle", "course of the learning rate"
@@ -200,17 +204,21 @@ class TrainConfig(Checked):
         None,
         "largest norm of the gradient; longer ones are shortened to it",
         metavar="NORM",
+        default_text="no limit",
     )
     amp: bool = option(False, "compute in mixed precision")
     seed: int = option(
         0, "seed of the weights, the order of the images, augmentation and sampling"
     )
-    workers: int = option(0, "processes that read images", least=0, free=True)
+    workers: int = option(
+        0, "processes that read images; 0 reads them between steps", least=0, free=True
+    )
     save_every: int | None = option(
         None,
         "steps between checkpoints, besides the one after each epoch",
         least=1,
         metavar="STEPS",
+        default_text="no others",
         free=True,
     )
     eval_every: int | None = option(

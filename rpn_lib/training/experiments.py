@@ -61,13 +61,13 @@ class Setting:
         train_images, val_images: how many images are learnt from and measured on.
         image_size: `(height, width)` of a scene, `(shorter side,)` of photographs,
             pixels.
-        object_sizes: of the smallest and the largest object, pixels.
-        anchor_sizes: small, medium and large, pixels.
+        object_sizes: size of the smallest and of the largest object, pixels.
+        anchor_sizes: a small, a medium and a large size of anchors, pixels.
         aspect_ratios: width / height; the first is that of the sets with one ratio.
         lambdas: weights of the box loss, as the paper counts them.
         seeds: how many trainings of each kind, with other weights, order, sampled
             anchors and scenes.
-        epochs, batch_size: of a training.
+        epochs, batch_size: passes over the images, and images of a step.
         budgets: numbers of proposals of an image that recall is noted for.
 
     Raises:
@@ -212,9 +212,9 @@ def without_parts(
       many, lie evenly among all.
 
     Args:
-        rpn: of one level, in evaluation mode.
+        rpn: a network of one level, in evaluation mode.
         image: `(3, height, width)`, float.
-        generator: of the random orders.
+        generator: draws the random orders.
 
     Returns:
         for each of these boxes `(K, 4)`, xyxy, pixels, best first.
@@ -261,7 +261,7 @@ def recalls(
     """Recall of what `without_parts` gives, on a data set.
 
     Args:
-        rpn: of one level.
+        rpn: a network of one level.
         val_set: samples as in `rpn_lib.data`.
         budgets: numbers of boxes of an image.
         parts: which of them.

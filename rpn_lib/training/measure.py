@@ -29,7 +29,7 @@ class Measured(NamedTuple):
     Attributes:
         evaluation: recall for every number of proposals, threshold and object area.
         losses: mean over the images of each loss, by name.
-        proposals: of each image.
+        proposals: the proposals for each image.
         gt_boxes: `(G, 4)` of each image.
         precision: COCO's average precision, or `None` if it was not asked for.
     """
@@ -92,7 +92,7 @@ def measure(
         dataset: samples as in `rpn_lib.data`.
         precision: compute average precision too, which needs torchmetrics.
         workers: processes that read images.
-        seed: of the anchors that the losses are taken of.
+        seed: which anchors are sampled for the losses.
 
     Returns:
         the same in every process.
@@ -141,8 +141,8 @@ def _look(
         dataset: samples as in `rpn_lib.data`.
         batch_size: images at a time.
         workers: processes that read images.
-        seed: of the anchors that the losses are taken of; no losses if not given. They
-            are those of a batch, so `batch_size` is 1 with them.
+        seed: which anchors are sampled for the losses; no losses if not given. They are
+            those of a batch, so `batch_size` is 1 with them.
 
     Returns:
         the same in every process, on the CPU, in the order of the images.
@@ -340,7 +340,7 @@ def propose_in(
     """Proposals in one photograph, in its own pixels.
 
     Args:
-        rpn: in evaluation mode.
+        rpn: the network, in evaluation mode.
         image: `(3, H, W)`, uint8.
         side: shorter side to resize to before; as it is if not given.
 

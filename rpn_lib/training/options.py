@@ -31,7 +31,7 @@ class Option(NamedTuple):
     """A field as the parser and the checks need it.
 
     Attributes:
-        name: of the field.
+        name: what the field is called.
         kind: `int`, `float`, `bool` or `str`.
         many: whether it takes several values, as a tuple.
         optional: whether it may be `None`.
@@ -103,8 +103,8 @@ def _check(one: Option, value: Any) -> None:
             raise SettingError(f"{one.name}={part} must be {least}{unit} or more.")
 
 
-class Checked:
-    """A dataclass whose values are looked at when it is made.
+class ChecksValues:
+    """Looks at the values of a dataclass when one is made.
 
     >>> from rpn_lib.training.config import DataConfig
     >>> DataConfig(side="large")
@@ -117,7 +117,7 @@ class Checked:
             _check(one, getattr(self, one.name))
 
 
-Config = TypeVar("Config", bound=Checked)
+Config = TypeVar("Config", bound=ChecksValues)
 
 
 def from_values(config: type[Config], values: Mapping[str, Any]) -> Config:

@@ -222,7 +222,7 @@ def signals(catch: bool = True) -> Iterator[Asked]:
     """Ctrl-C and SIGTERM ask a loop to stop; a second Ctrl-C stops at once.
 
     Args:
-        catch: if not, signals do what they do elsewhere.
+        catch: whether they are caught; if not, they do what they do elsewhere.
 
     Yields:
         what the loop looks at.

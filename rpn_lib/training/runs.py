@@ -109,7 +109,7 @@ def pick(
     """Recall of all seeds, from a table.
 
     Args:
-        table: of `read_table`.
+        table: what `read_table` returns.
         anchors, lambda_: see `rpn_lib.training.experiments.Run`.
         part: see `rpn_lib.training.experiments.without_parts`.
 
@@ -150,7 +150,7 @@ def write_table(
 
     Args:
         path: the file.
-        setting: of the runs.
+        setting: what the runs have in common.
         done: what `finished` returns, at least one run.
     """
     contents = list(done.values())

@@ -14,7 +14,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     """The optimiser of all weights that are learnt.
 
     Args:
-        network: its frozen weights are left out.
+        network: the network; its frozen weights are left out.
         config: `optimizer`, `lr`, `weight_decay`.
 
     >>> type(make_optimizer(nn.Linear(2, 1), TrainConfig(optimizer="sgd"))).__name__
@@ -33,9 +33,9 @@ def make_schedule(
     """The course of the learning rate.
 
     Args:
-        optimizer: whose rate is set.
+        optimizer: the optimiser whose rate is set.
         config: `schedule`, `warmup`, `lr`.
-        steps: of the whole run.
+        steps: how many steps the whole run has.
     """
     rising = config.warmup
     if rising is None:
@@ -54,7 +54,7 @@ class RiseAndFall:
     Args:
         fall: `"cosine"`, `"step"` or `"constant"`.
         rising: share of the steps in which it rises, in a straight line.
-        steps: of the whole run.
+        steps: how many steps the whole run has.
 
     >>> factor = RiseAndFall("step", 0.2, 10)
     >>> [factor(step) for step in range(10)]
