@@ -5,6 +5,8 @@
 hangs on its class, never on its wording.
 """
 
+from pathlib import Path
+
 
 class RPNError(Exception):
     """What all errors of this library have in common."""
@@ -20,6 +22,27 @@ class SettingError(RPNError, ValueError):
 
 class DataError(RPNError, ValueError):
     """A file of a data set that cannot be used; the message names it and says why."""
+
+
+class PictureError(DataError):
+    """A picture that cannot be read.
+
+    Attributes:
+        reason: why, a sentence without the name of the file.
+        fix: what to do about it.
+    """
+
+    def __init__(self, path: str | Path, reason: str, fix: str = "") -> None:
+        super().__init__(f"{path} cannot be read as an image: {reason} {fix}".rstrip())
+        self.reason, self.fix = reason, fix
+
+
+class DownloadError(RPNError, ConnectionError):
+    """Weights that cannot be downloaded; the message says where else to get them."""
+
+
+class UnknownOperator(RPNError, NotImplementedError):
+    """A network that the page of `rpn export` cannot execute; the message says why."""
 
 
 class TrainingError(RPNError, RuntimeError):

@@ -67,6 +67,7 @@ def match_anchors(
 
     Raises:
         BoxError: as there, and for `grids` that aren't those of the anchors.
+        SettingError: as there.
 
     >>> from rpn_lib.anchors import AnchorGenerator
     >>> generate = AnchorGenerator([32, 64], strides=[16])

@@ -151,8 +151,9 @@ def match_anchors(
         labels, true box, IoU of each anchor, and the best IoU of each true box.
 
     Raises:
-        BoxError: a true box without area, thresholds out of order, or arguments whose
-            lengths do not fit.
+        BoxError: a true box or region without area, or arguments whose lengths do not
+            fit.
+        SettingError: thresholds out of range or out of order.
 
     >>> anchors = torch.tensor([[0, 0, 9.0, 9], [0, 5, 9, 14], [40, 0, 49, 9]])
     >>> match_anchors(anchors, torch.tensor([[0.0, 0.0, 9.0, 10.0]])).labels
@@ -247,7 +248,8 @@ def covered(
         `(N,)`, bool; `None` where there is no region.
 
     Raises:
-        BoxError: a region without area, `fraction` out of range.
+        BoxError: a region without area.
+        SettingError: `fraction` out of range.
 
     >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     >>> covered(box, torch.tensor([[0.0, 0.0, 5.0, 10.0], [7.0, 0.0, 12.0, 10.0]]))
@@ -256,7 +258,7 @@ def covered(
     if regions is None or not len(regions):
         return None
     if not 0 < fraction <= 1:
-        raise BoxError(f"ignore_fraction={fraction} must be above 0 and at most 1.")
+        raise SettingError(f"ignore_fraction={fraction} must be above 0 and at most 1.")
     if not trusted:
         regions = check_boxes(regions, where="ignore_boxes")
     regions = regions.to(anchors.device)
@@ -324,7 +326,7 @@ def sample_anchors(
         indices of objects and of background, int64, in random order.
 
     Raises:
-        BoxError: `num_samples` or `positive_fraction` out of range.
+        SettingError: `num_samples` or `positive_fraction` out of range.
 
     >>> labels = torch.tensor([1, 0, 0, -1, 0])
     >>> objects, background = sample_anchors(labels, num_samples=4)
@@ -332,7 +334,7 @@ def sample_anchors(
     (tensor([0]), tensor([1, 2, 4]))
     """
     if num_samples < 1 or not 0 <= positive_fraction <= 1:
-        raise BoxError(
+        raise SettingError(
             f"num_samples={num_samples} must be 1 or more and "
             f"positive_fraction={positive_fraction} "
             "between 0 and 1."

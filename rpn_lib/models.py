@@ -78,7 +78,7 @@ def build_rpn(
 
     Raises:
         SettingError: settings that do not fit together.
-        ConnectionError: weights that cannot be downloaded.
+        DownloadError: weights that cannot be downloaded.
 
     >>> build_rpn(shapes=[[10, 20], [40, 40]]).anchors.levels[0].tolist()
     [[10.0, 20.0], [40.0, 40.0]]

@@ -20,7 +20,7 @@ from rpn_lib.data.batches import InMemory
 from rpn_lib.data.records import Record, Scan, nothing_to_learn
 from rpn_lib.data.resize import Resize, learnable
 from rpn_lib.data.sides import choose_side, on_small_objects
-from rpn_lib.errors import BoxError, DataError
+from rpn_lib.errors import DataError, SettingError
 from rpn_lib.models import count_levels
 from rpn_lib.shapes import suggest_shapes
 from rpn_lib.training.config import NetworkConfig
@@ -128,7 +128,7 @@ def choose_anchors(config: NetworkConfig, objects: Objects) -> NetworkConfig:
 
     Raises:
         DataError: no object to fit anchors to.
-        BoxError: too few different ones.
+        SettingError: more levels than there are different ones.
     """
     if config.sizes is not None or config.anchors is not None:
         return config
@@ -146,7 +146,7 @@ def choose_anchors(config: NetworkConfig, objects: Objects) -> NetworkConfig:
     different = len(set(map(tuple, sides)))
     count = min(levels * per_level, different // levels * levels)
     if not count:
-        raise BoxError(
+        raise SettingError(
             f"{different} different shapes of objects are too few for {levels} "
             "levels. Give anchor sizes with --sizes."
         )

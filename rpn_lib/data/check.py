@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rpn_lib.data.folder import empty_part, part_of, parts_of, scan_folder
-from rpn_lib.data.images import PictureError, look_at
+from rpn_lib.data.images import look_at
 from rpn_lib.data.layout import canonical
 from rpn_lib.data.problems import Fault, Problem
 from rpn_lib.data.records import (
@@ -23,6 +23,7 @@ from rpn_lib.data.records import (
 )
 from rpn_lib.data.same import same_boxes, same_pictures
 from rpn_lib.data.sides import choose_side, on_small_objects
+from rpn_lib.errors import PictureError
 
 WHOLE = 0.999  # share of an image that a box covers which covers the whole of it
 

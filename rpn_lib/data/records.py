@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rpn_lib.data.images import Exif, PictureError, image_size, look_at
+from rpn_lib.data.images import Exif, image_size, look_at
 from rpn_lib.data.problems import Fault, Problem
-from rpn_lib.errors import DataError
+from rpn_lib.errors import DataError, PictureError
 
 if TYPE_CHECKING:
     from torch import Tensor
