@@ -5,7 +5,11 @@
 hangs on its class, never on its wording.
 """
 
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from inspect import Parameter, signature
 from pathlib import Path
+from typing import Any
 
 
 class RPNError(Exception):
@@ -55,3 +59,41 @@ class ProcessLost(TrainingError):
 
 class Interrupted(TrainingError):
     """A training was asked to stop; the message says where it was saved."""
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse the name of a setting that there is not, and say which one is nearest.
+
+    Args:
+        given: names.
+        known: those that there are.
+
+    Raises:
+        SettingError: a name that is none of them.
+
+    >>> refuse_unknown(["epoch"], ["epochs", "lr"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    rpn_lib.errors.SettingError: There is no setting epoch; the nearest is epochs. ...
+    """
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"; the nearest is {near[0]}" if near else ""
+            raise SettingError(
+                f"There is no setting {name}{hint}. There are: {', '.join(names)}."
+            )
+
+
+def arguments_of(*functions: Callable[..., Any]) -> set[str]:
+    """Names of the arguments of functions or classes, without `*` and `**`.
+
+    >>> sorted(arguments_of(refuse_unknown))
+    ['given', 'known']
+    """
+    return {
+        name
+        for function in functions
+        for name, one in signature(function).parameters.items()
+        if one.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    }

@@ -12,7 +12,7 @@ import torch
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import STAGES, SmallBackbone, TorchvisionBackbone
-from rpn_lib.errors import SettingError, TrainingError
+from rpn_lib.errors import SettingError, TrainingError, arguments_of, refuse_unknown
 from rpn_lib.loss import RPNLoss
 from rpn_lib.pyramid import SmallPyramid
 from rpn_lib.rpn import RegionProposalNetwork
@@ -77,7 +77,7 @@ def build_rpn(
         **options: as of `small_rpn`.
 
     Raises:
-        SettingError: settings that do not fit together.
+        SettingError: settings that do not fit together, or that there are not.
         DownloadError: weights that cannot be downloaded.
 
     >>> build_rpn(shapes=[[10, 20], [40, 40]]).anchors.levels[0].tolist()
@@ -85,6 +85,8 @@ def build_rpn(
     >>> build_rpn(fpn=True).anchors
     AnchorGenerator(num_anchors=[3, 3, 3, 3], strides=(4, 8, 16, 32))
     """
+    given = arguments_of(build_rpn, RegionProposalNetwork) - {"anchors"}
+    refuse_unknown(options, given)
     if backbone == "small":
         if weights is not None:
             raise SettingError(

@@ -16,6 +16,7 @@ from rpn_lib.errors import BoxError, RPNError, SettingError
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
+from rpn_lib.models import build_rpn, small_rpn
 from rpn_lib.nms import ProposalSelector, nms
 from rpn_lib.padding import pad_images
 from rpn_lib.rpn import RegionProposalNetwork
@@ -532,6 +533,8 @@ def test_errors_of_boxes_and_settings_are_value_errors(kind):
         lambda: ProposalSelector(pre_nms_top_k=0),
         lambda: ProposalSelector(min_size=-1),
         lambda: compare({}, []),
+        lambda: small_rpn(size=[32]),
+        lambda: build_rpn(anchors=AnchorGenerator([32])),
     ],
 )
 def test_no_box_is_at_fault_where_a_setting_is(call):

@@ -184,6 +184,9 @@ def test_a_gpu_that_imitates_bfloat16_takes_float16(monkeypatch, answer, expecte
         ({"schedule": "linear"}, "schedule is one-cycle"),
         ({"warmup": 1.5}, "warmup=1.5 is a share"),
         ({"lr": -1}, "lr=-1 must be a number above 0"),
+        ({"epoch": 3}, "no setting epoch; the nearest is epochs. There are: after_e"),
+        ({"checkpoint": None}, "no setting checkpoint; the nearest is checkpoints"),
+        ({"momentum": 0.9}, r"no setting momentum\. There are: .* lr, optimizer,"),
     ],
 )
 def test_settings_out_of_range(options, message):

@@ -23,7 +23,7 @@ from rpn_lib.data.records import (
 )
 from rpn_lib.data.same import same_boxes, same_pictures
 from rpn_lib.data.sides import choose_side, on_small_objects
-from rpn_lib.errors import PictureError
+from rpn_lib.errors import PictureError, arguments_of, refuse_unknown
 
 WHOLE = 0.999  # share of an image that a box covers which covers the whole of it
 
@@ -73,7 +73,9 @@ def check_folder(
 
     Raises:
         DataError: no such folder or split.
+        SettingError: a way of reading that there is not.
     """
+    refuse_unknown(reading, arguments_of(check_folder, Reading))
     checker = _Checker(Reading(**reading), decode, side)
     for split in splits:
         scan = scan_folder(root, split, **reading)
