@@ -5,7 +5,7 @@
 hangs on its class, never on its wording.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from pathlib import Path
@@ -83,6 +83,26 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
             raise SettingError(
                 f"There is no setting {name}{hint}. There are: {', '.join(names)}."
             )
+
+
+def refuse_other(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Refuse a value that is none of the few that a setting can have.
+
+    Args:
+        name: of the setting.
+        value: what was given.
+        choices: two or more.
+
+    Raises:
+        SettingError: another value.
+
+    >>> refuse_other("first_pixel", 2, (0, 1))
+    Traceback (most recent call last):
+    rpn_lib.errors.SettingError: first_pixel is 0 or 1, not 2.
+    """
+    if value not in choices:
+        *others, last = map(str, choices)
+        raise SettingError(f"{name} is {', '.join(others)} or {last}, not {value!r}.")
 
 
 def arguments_of(*functions: Callable[..., Any]) -> set[str]:

@@ -110,11 +110,11 @@ def match_anchors(
     anchors: Tensor,
     gt_boxes: Tensor,
     *,
-    positive_iou: float = 0.7,
-    negative_iou: float = 0.3,
-    best_anchor: bool = True,
-    min_best_iou: float = 0.0,
-    min_num_positives: int = 0,
+    positive_iou: float = MatchRule.positive_iou,
+    negative_iou: float = MatchRule.negative_iou,
+    best_anchor: bool = MatchRule.best_anchor,
+    min_best_iou: float = MatchRule.min_best_iou,
+    min_num_positives: int = MatchRule.min_num_positives,
     gt_labels: Tensor | None = None,
     valid: Tensor | None = None,
     ignore_boxes: Tensor | None = None,
@@ -306,8 +306,8 @@ def check_arguments(
 
 def sample_anchors(
     labels: Tensor,
-    num_samples: int = 256,
-    positive_fraction: float = 0.5,
+    num_samples: int = SampleRule.num_samples,
+    positive_fraction: float = SampleRule.positive_fraction,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose the anchors of one image that the loss looks at.
@@ -333,12 +333,7 @@ def sample_anchors(
     >>> objects, background.sort().values
     (tensor([0]), tensor([1, 2, 4]))
     """
-    if num_samples < 1 or not 0 <= positive_fraction <= 1:
-        raise SettingError(
-            f"num_samples={num_samples} must be 1 or more and "
-            f"positive_fraction={positive_fraction} "
-            "between 0 and 1."
-        )
+    SampleRule(num_samples, positive_fraction)  # refuses what cannot be
     objects = _choose(
         (labels > 0).nonzero()[:, 0], int(num_samples * positive_fraction), generator
     )

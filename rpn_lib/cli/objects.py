@@ -21,7 +21,7 @@ from rpn_lib.data.records import Record, Scan, nothing_to_learn
 from rpn_lib.data.resize import Resize, learnable
 from rpn_lib.data.sides import choose_side, on_small_objects
 from rpn_lib.errors import DataError, SettingError
-from rpn_lib.models import count_levels
+from rpn_lib.models import SIZES, count_levels
 from rpn_lib.shapes import suggest_shapes
 from rpn_lib.training.config import NetworkConfig
 
@@ -133,8 +133,7 @@ def choose_anchors(config: NetworkConfig, objects: Objects) -> NetworkConfig:
     if config.sizes is not None or config.anchors is not None:
         return config
     if objects.side is None and not config.fpn:
-        # The shapes of synthetic scenes are 16 to 96 pixels large.
-        return replace(config, sizes=(24, 40, 64, 96))
+        return replace(config, sizes=SIZES)
     levels = count_levels(config.backbone, config.fpn)
     per_level = config.shapes or (3 if config.fpn else SHAPES)
     boxes = torch.cat([torch.zeros(0, 4), *objects.boxes])

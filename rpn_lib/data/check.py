@@ -12,8 +12,8 @@ from rpn_lib.data.folder import empty_part, part_of, parts_of, scan_folder
 from rpn_lib.data.images import look_at
 from rpn_lib.data.layout import canonical
 from rpn_lib.data.problems import Fault, Problem
+from rpn_lib.data.reading import Reading
 from rpn_lib.data.records import (
-    Reading,
     Record,
     Scan,
     counted,

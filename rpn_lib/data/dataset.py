@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from rpn_lib.data.images import read_image
+from rpn_lib.data.reading import OnBadBox
 from rpn_lib.data.records import (
     Boxes,
-    OnBadBox,
     Sample,
     Scan,
     Target,

@@ -22,7 +22,8 @@ from rpn_lib.data.layout import (
     own_folders,
 )
 from rpn_lib.data.problems import Fault, Problem
-from rpn_lib.data.records import OnBadBox, Reading, Record, Scan, Transform
+from rpn_lib.data.reading import OnBadBox, Reading
+from rpn_lib.data.records import Record, Scan, Transform
 from rpn_lib.errors import DataError, arguments_of, refuse_unknown
 
 if TYPE_CHECKING:

@@ -4,11 +4,12 @@ Dimension letters: H, W height and width of an image.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from rpn_lib.data.reading import Exif
 from rpn_lib.errors import PictureError
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 LFS = b"version https://git-lfs"  # what a file begins with that was not fetched
-
-
-Exif = Literal["apply", "ignore"]
 
 
 ORIENTATION = 0x0112  # EXIF: 1 upright, 2 to 4 turned or mirrored, 5 to 8 on its side

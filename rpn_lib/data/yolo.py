@@ -18,9 +18,9 @@ from pathlib import Path
 
 from rpn_lib.data.layout import Pictures, ordered
 from rpn_lib.data.problems import Fault, Problem, box_problem
+from rpn_lib.data.reading import Reading
 from rpn_lib.data.records import (
     Found,
-    Reading,
     Record,
     Scan,
     make_record,
