@@ -96,8 +96,8 @@ def network(path: Path | None) -> tuple[RegionProposalNetwork, int | None]:
             "trains one on your photographs, --checkpoint names another."
         )
         return trained_rpn(), SIDES[0]
-    rpn, about = load(path or CHECKPOINT)
-    return rpn, about.get("side")
+    rpn, trained = load(path or CHECKPOINT)
+    return rpn, trained.side
 
 
 def _overlay(image: Tensor, boxes: Tensor) -> Any:

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,17 +182,9 @@ def _learn(
 
 def _about(settings: Settings, images: Images) -> dict[str, Any]:
     """What a checkpoint says of its network and its data."""
-    data = settings.data
     return {
         "settings": settings.network.arguments(),
-        "data": {
-            "data": data.data,
-            "side": data.side,
-            "val_split": data.val_split,
-            "on_bad_box": data.on_bad_box,
-            **data.reading(),
-            "classes": list(images.classes),
-        },
+        "data": {**asdict(settings.data), "classes": list(images.classes)},
     }
 
 
