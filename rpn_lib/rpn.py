@@ -249,7 +249,7 @@ class RegionProposalNetwork(nn.Module):
 
         # 5. Proposals. Of two scores only the difference matters: a logit, (B, N).
         if propose:
-            logits = [score[..., 1] - score[..., 0] for score in scores]
+            logits = [output.logits.flatten(1) for output in outputs]
             proposals = [
                 (select or self.select)(*parts, size, self.delta_weights)
                 for size, parts in zip(
