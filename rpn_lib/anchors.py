@@ -9,6 +9,7 @@ sizes; R aspect ratios; N = H * W * A anchors, counted row by row, then column, 
 shape: the order `(H, W, A)`.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rpn_lib.boxes import upcast
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 
 
 def anchor_shapes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
@@ -36,7 +37,7 @@ def anchor_shapes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Ten
         `(S * R, 2)`, width and height, pixels; the first R rows have the first size.
 
     Raises:
-        BoxError: no sizes or ratios, or one that is not a positive finite number.
+        SettingError: no sizes or ratios, or one that is not a positive finite number.
 
     >>> anchor_shapes([128], [1, 2, 0.5])
     tensor([[128.0000, 128.0000],
@@ -69,21 +70,22 @@ def anchor_grid(
         image.
 
     Raises:
-        BoxError: a grid, stride or shape that is not positive.
+        SettingError: a grid, stride or shape that is not positive, an offset that
+            is no number.
 
     >>> grid = anchor_grid((2, 3), 16, torch.tensor([[32.0, 8.0]]))
     >>> grid[1, 2, 0]  # centre (40, 24)
     tensor([24., 20., 56., 28.])
     """
     if len(grid_size) != 2 or not all(n >= 1 and n % 1 == 0 for n in grid_size):
-        raise BoxError(
+        raise SettingError(
             f"grid_size is {tuple(grid_size)}; it must be (rows, columns), both 1 or "
             "more."
         )
-    shapes = _shapes(shapes, "shapes")
+    shapes, offset = _shapes(shapes, "shapes"), _offset(offset)
     steps = torch.as_tensor(stride, dtype=torch.float64)
     if steps.shape not in ((), (2,)) or not ((steps > 0) & steps.isfinite()).all():
-        raise BoxError(
+        raise SettingError(
             f"stride must be a positive number, or two (down, right), not {stride!r}."
         )
     return _grid(grid_size, steps.expand(2).tolist(), shapes, offset)
@@ -150,7 +152,7 @@ class AnchorGenerator(nn.Module):
         offset: see `anchor_grid`.
 
     Raises:
-        BoxError: settings that do not fit together; the message names the level.
+        SettingError: settings that do not fit together; the message names the level.
 
     >>> generate = AnchorGenerator(sizes=[64, 128, 256], strides=[32])
     >>> generate([(32, 32)])[0].shape
@@ -171,7 +173,7 @@ class AnchorGenerator(nn.Module):
     ) -> None:
         super().__init__()
         if (sizes is None) == (shapes is None):
-            raise BoxError(
+            raise SettingError(
                 "Give AnchorGenerator either sizes (with aspect_ratios) or shapes."
             )
         if shapes is not None:
@@ -182,7 +184,7 @@ class AnchorGenerator(nn.Module):
         else:
             per_level: Any = sizes
             if not isinstance(sizes, Sequence):
-                raise BoxError(f"sizes must be a list, not {sizes!r}.")
+                raise SettingError(f"sizes must be a list, not {sizes!r}.")
             if not any(isinstance(level, Sequence) for level in sizes):
                 per_level = [sizes]  # a flat list is one level
             for number, level in enumerate(per_level):
@@ -190,13 +192,13 @@ class AnchorGenerator(nn.Module):
             levels = [anchor_shapes(level, aspect_ratios) for level in per_level]
         _positive(strides, "strides")
         if len(levels) != len(strides):
-            raise BoxError(
+            raise SettingError(
                 f"{len(levels)} levels of anchors and {len(strides)} strides; give one "
                 "of each per level."
             )
         self.levels = levels
         self.strides = tuple(strides)
-        self.offset = offset
+        self.offset = _offset(offset)
         self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
 
     @property
@@ -218,10 +220,10 @@ class AnchorGenerator(nn.Module):
             between calls: do not write into them.
 
         Raises:
-            BoxError: another number of feature maps than of levels.
+            SettingError: another number of feature maps than of levels.
         """
         if len(grid_sizes) != len(self.levels):
-            raise BoxError(
+            raise SettingError(
                 f"{len(grid_sizes)} feature maps for {len(self.levels)} levels of "
                 "anchors."
             )
@@ -306,8 +308,16 @@ def _positive(values: Sequence[float], name: str) -> Tensor:
     tensor = torch.as_tensor(values, dtype=torch.float64)
     good = (tensor > 0) & tensor.isfinite()
     if tensor.ndim != 1 or not len(tensor) or not good.all():
-        raise BoxError(f"{name} must be a list of positive numbers, not {values!r}.")
+        raise SettingError(
+            f"{name} must be a list of positive numbers, not {values!r}."
+        )
     return tensor
+
+
+def _offset(value: float) -> float:
+    if not math.isfinite(value):
+        raise SettingError(f"offset must be a finite number, not {value!r}.")
+    return value
 
 
 def _shapes(values: Tensor | Sequence[Sequence[float]], name: str) -> Tensor:
@@ -315,12 +325,12 @@ def _shapes(values: Tensor | Sequence[Sequence[float]], name: str) -> Tensor:
     try:
         shapes = torch.as_tensor(values, dtype=torch.float32)
     except (TypeError, ValueError) as error:
-        raise BoxError(
+        raise SettingError(
             f"{name} must be (A, 2) positive widths and heights, not {values!r}."
         ) from error
     good = (shapes > 0) & shapes.isfinite()
     if shapes.ndim != 2 or shapes.shape[1] != 2 or not len(shapes) or not good.all():
-        raise BoxError(
+        raise SettingError(
             f"{name} must be (A, 2) positive widths and heights, not {shapes.tolist()}."
         )
     return shapes

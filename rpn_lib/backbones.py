@@ -15,7 +15,7 @@ from torchvision.models import WeightsEnum, get_model, get_model_weights
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from rpn_lib.errors import BoxError, SettingError
+from rpn_lib.errors import BoxError, DownloadError, SettingError
 
 # Where the stages of torchvision's networks end: the last module of stride 2, 4, 8, 16
 # and 32, among the children of a ResNet or those of a MobileNet's `features`.
@@ -144,7 +144,7 @@ class TorchvisionBackbone(nn.Module):
     Raises:
         SettingError: an unknown name, weights, stride or number of stages; random
             weights that are not to be trained.
-        ConnectionError: weights that cannot be downloaded.
+        DownloadError: weights that cannot be downloaded.
 
     >>> backbone = TorchvisionBackbone("resnet18")
     >>> backbone(torch.zeros(1, 3, 96, 128)).shape, backbone.strides
@@ -265,7 +265,7 @@ def _torchvision_network(name: str, weights: str | WeightsEnum | None) -> nn.Mod
         network: nn.Module = get_model(name, weights=weights, norm_layer=norm)
     except (URLError, ConnectionError, TimeoutError) as error:
         url = known.verify(weights).url
-        raise ConnectionError(
+        raise DownloadError(
             f"The weights of {name} cannot be downloaded ({error}). Connect to the "
             f"network once, or get {url} elsewhere and put it into "
             f"{torch.hub.get_dir()}/checkpoints, or use weights=None."

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rpn_lib.box_faults import box_fault
 from rpn_lib.errors import BoxError
 
 
@@ -161,29 +162,30 @@ def check_boxes(
         good &= (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height)
     if not good.all():
         index = int((~good).nonzero()[0])
-        raise BoxError(
-            f"{where}, box {index} {_explain(boxes[index].tolist(), height, width)}"
-        )
+        said = _explain(boxes[index].tolist(), (height, width))
+        raise BoxError(f"{where}, box {index} {said}")
     return boxes
 
 
-def _explain(box: list[float], height: float, width: float) -> str:
-    x1, y1, x2, y2 = box
+def _explain(box: list[float], image_size: Sequence[float]) -> str:
+    fault = box_fault(box, image_size)
+    assert fault is not None
     text = "[" + ", ".join(f"{value:g}" for value in box) + "]: "
-    if not all(math.isfinite(value) for value in box):
+    if fault.kind == "not finite":
         return text + "a coordinate is not a finite number. Look for a missing value."
-    if x1 == x2 or y1 == y2:
+    if fault.kind == "swapped":
         return text + (
-            f"{'width' if x1 == x2 else 'height'} is zero. Drop the box; if its "
-            "coordinates count pixels from 1 and include the last one, as in Pascal "
-            "VOC, subtract 1 from x1 and y1."
-        )
-    if x2 < x1 or y2 < y1:
-        return text + (
-            f"{'x2 < x1' if x2 < x1 else 'y2 < y1'}. Boxes are (x1, y1, x2, y2); if "
+            f"{fault.along}2 < {fault.along}1. Boxes are (x1, y1, x2, y2); if "
             "these are (x, y, width, height), convert them with "
             'torchvision.ops.box_convert(boxes, "xywh", "xyxy").'
         )
+    if fault.kind == "zero":
+        return text + (
+            f"{fault.side} is zero. Drop the box; if its "
+            "coordinates count pixels from 1 and include the last one, as in Pascal "
+            "VOC, subtract 1 from x1 and y1."
+        )
+    height, width = image_size
     return text + (
         f"reaches outside the image, which is {width:g} wide and {height:g} high. "
         "Clip it with torchvision.ops.clip_boxes_to_image, or resize boxes and image "

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.boxes import box_area, check_boxes, paired_iou
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.shapes import concentric_iou
 
 # The columns of the table, and its rows: COCO calls an object small below an area of
@@ -90,7 +90,7 @@ class Coverage(NamedTuple):
             from 0 to 1; NaN where there is no object.
 
         Raises:
-            BoxError: `iou` out of range.
+            SettingError: `iou` out of range.
         """
         return _share(self.best_iou, iou)
 
@@ -107,7 +107,7 @@ class Coverage(NamedTuple):
             from `recall(iou)` to 1; NaN where there is no object.
 
         Raises:
-            BoxError: `iou` out of range.
+            SettingError: `iou` out of range.
         """
         return _share(self.shape_iou, iou)
 
@@ -118,7 +118,7 @@ class Coverage(NamedTuple):
             iou: the least IoU, above 0 and at most 1.
 
         Raises:
-            BoxError: `iou` out of range.
+            SettingError: `iou` out of range.
         """
         _check_iou(iou)
         order = self.best_iou.argsort(stable=True)
@@ -143,10 +143,10 @@ class Coverage(NamedTuple):
             `(i + 1) / num_bins`; the last one holds 1 as well.
 
         Raises:
-            BoxError: `num_bins` below 1.
+            SettingError: `num_bins` below 1.
         """
         if num_bins < 1:
-            raise BoxError(f"num_bins is {num_bins}; it must be 1 or more.")
+            raise SettingError(f"num_bins is {num_bins}; it must be 1 or more.")
         step = (self.best_iou * num_bins).long().clamp(max=num_bins - 1)
         return step.bincount(minlength=num_bins)
 
@@ -162,11 +162,11 @@ class Coverage(NamedTuple):
             E + 1 coverages, the smallest objects first.
 
         Raises:
-            BoxError: sizes that are not positive or not in ascending order.
+            SettingError: sizes that are not positive or not in ascending order.
         """
         edges = torch.as_tensor(size_edges, dtype=torch.float64)
         if edges.ndim != 1 or not (edges.diff(prepend=torch.zeros(1)) > 0).all():
-            raise BoxError(
+            raise SettingError(
                 "size_edges must be positive numbers in ascending order, not "
                 f"{size_edges!r}."
             )
@@ -184,7 +184,7 @@ class Coverage(NamedTuple):
             size_edges: see `by_size`.
 
         Raises:
-            BoxError: sizes that are not positive or not in ascending order.
+            SettingError: sizes that are not positive or not in ascending order.
         """
         rows = list(zip(_size_names(size_edges), self.by_size(size_edges)))
         title = (
@@ -219,7 +219,7 @@ class Coverage(NamedTuple):
 
 def _check_iou(iou: float) -> None:
     if not 0 < iou <= 1:
-        raise BoxError(f"iou is {iou}; it must be above 0 and at most 1.")
+        raise SettingError(f"iou is {iou}; it must be above 0 and at most 1.")
 
 
 def _share(values: Tensor, iou: float) -> float:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rpn_lib.boxes import box_area, box_iou
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 from rpn_lib.predictions import Boxes, Predicted, check_k, measured_images
 
 # 0.5, 0.55, ... 0.95: the thresholds of COCO.
@@ -58,7 +58,7 @@ class Recall(NamedTuple):
         return float(self.recalls.mean())
 
     def at(self, iou: float) -> float:
-        """Recall at one of the thresholds; BoxError if it is none of them."""
+        """Recall at one of the thresholds; SettingError if it is none of them."""
         return float(self.recalls[_row(self.thresholds, iou)])
 
 
@@ -94,7 +94,7 @@ class Evaluation:
             area: `"all"`, or which true boxes: a key of `ranks`.
 
         Raises:
-            BoxError: `k` < 1, or an unknown area.
+            SettingError: `k` < 1, or an unknown area.
         """
         check_k(k)
         ranks = self._ranks(area)
@@ -112,7 +112,7 @@ class Evaluation:
             `(K,)`: for the first 1, 2, ... `num_proposals` of each image.
 
         Raises:
-            BoxError: an unknown area, or another IoU.
+            SettingError: an unknown area, or another IoU.
         """
         ranks = self._ranks(area)
         if iou is not None:
@@ -127,7 +127,7 @@ class Evaluation:
             ks: numbers of proposals, each 1 or more.
 
         Raises:
-            BoxError: a number < 1.
+            SettingError: a number < 1.
         """
         rows = []
         for area in self.ranks:
@@ -155,7 +155,7 @@ class Evaluation:
 
     def _ranks(self, area: str) -> Tensor:
         if area not in self.ranks:
-            raise BoxError(f"area {area!r} is none of {', '.join(self.ranks)}.")
+            raise SettingError(f"area {area!r} is none of {', '.join(self.ranks)}.")
         return self.ranks[area]
 
 
@@ -177,7 +177,7 @@ def find_ranks(
         proposal; infinite where none does.
 
     Raises:
-        BoxError: a threshold out of range.
+        SettingError: a threshold out of range.
 
     >>> gt = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0]])
     >>> proposals = torch.tensor([[0.0, 0.0, 10.0, 9.0], [0.0, 0.0, 10.0, 8.0]])
@@ -215,7 +215,7 @@ def found(
         `(T, G)`, bool.
 
     Raises:
-        BoxError: a threshold out of range.
+        SettingError: a threshold out of range.
 
     >>> gt = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0]])
     >>> found(torch.tensor([[0.0, 0.0, 10.0, 9.0]]), gt, thresholds=[0.5, 0.95])
@@ -242,7 +242,8 @@ def recall(
         thresholds: least IoUs for a true box to count as found.
 
     Raises:
-        BoxError: as `evaluate`, or `k` < 1.
+        BoxError: as `evaluate`.
+        SettingError: as `evaluate`, or `k` < 1.
 
     >>> gt = [torch.tensor([[0.0, 0.0, 10.0, 10.0]])]
     >>> result = recall([torch.tensor([[0.0, 0.0, 10.0, 9.0]])], gt)
@@ -283,7 +284,8 @@ def evaluate(
 
     Raises:
         BoxError: lists of different lengths; boxes that cannot be used; scores that are
-            not in descending order; a threshold or an area out of range.
+            not in descending order.
+        SettingError: a threshold or an area out of range.
 
     >>> gt = [torch.tensor([[0.0, 0, 10, 10], [50, 50, 150, 150]])]
     >>> boxes = torch.tensor([[50.0, 50, 150, 140], [0, 0, 10, 7]])
@@ -301,7 +303,7 @@ def evaluate(
     ranges = {"all": (0.0, float("inf")), **areas}
     for name, (low, high) in ranges.items():
         if not 0 <= low <= high:
-            raise BoxError(f"area {name!r}: {low} to {high} is no range of areas.")
+            raise SettingError(f"area {name!r}: {low} to {high} is no range of areas.")
     ranks = {name: [torch.zeros(len(thresholds), 0)] for name in ranges}
     most = 0
     for image in measured_images(proposals, gt_boxes, crowd):
@@ -317,7 +319,7 @@ def evaluate(
 
 def _check_thresholds(thresholds: Sequence[float]) -> None:
     if not len(thresholds) or not all(0 < iou <= 1 for iou in thresholds):
-        raise BoxError(
+        raise SettingError(
             f"thresholds {list(thresholds)} must be IoUs above 0 and up to 1, at least "
             "one."
         )
@@ -327,4 +329,4 @@ def _row(thresholds: Sequence[float], iou: float) -> int:
     for row, threshold in enumerate(thresholds):
         if abs(threshold - iou) < 1e-9:
             return row
-    raise BoxError(f"IoU {iou} is none of the thresholds {list(thresholds)}.")
+    raise SettingError(f"IoU {iou} is none of the thresholds {list(thresholds)}.")

@@ -208,8 +208,7 @@ def _head_outputs(
     anchors = rpn.anchors(grids, features[0].device)
     anchors = [rpn.border.place(level, image_size) for level in anchors]
     outputs = [rpn.head(feature) for feature in features]
-    scores = [output.scores.flatten(1, 3).float() for output in outputs]  # (B, N, 2)
-    logits = [score[..., 1] - score[..., 0] for score in scores]
+    logits = [output.logits.flatten(1) for output in outputs]
     return anchors, logits, [output.deltas.flatten(1, 3) for output in outputs]
 
 

@@ -37,11 +37,11 @@ def match_anchors(
     anchors: Tensor,
     gt_boxes: Tensor,
     *,
-    positive_iou: float = 0.7,
-    negative_iou: float = 0.3,
-    best_anchor: bool = True,
-    min_best_iou: float = 0.0,
-    min_num_positives: int = 0,
+    positive_iou: float = MatchRule.positive_iou,
+    negative_iou: float = MatchRule.negative_iou,
+    best_anchor: bool = MatchRule.best_anchor,
+    min_best_iou: float = MatchRule.min_best_iou,
+    min_num_positives: int = MatchRule.min_num_positives,
     gt_labels: Tensor | None = None,
     valid: Tensor | None = None,
     ignore_boxes: Tensor | None = None,
@@ -67,6 +67,7 @@ def match_anchors(
 
     Raises:
         BoxError: as there, and for `grids` that aren't those of the anchors.
+        SettingError: as there.
 
     >>> from rpn_lib.anchors import AnchorGenerator
     >>> generate = AnchorGenerator([32, 64], strides=[16])

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
+from rpn_lib.boxes import upcast
 from rpn_lib.errors import SettingError
 
 
@@ -26,6 +27,15 @@ class HeadOutput(NamedTuple):
 
     scores: Tensor
     deltas: Tensor
+
+    @property
+    def logits(self) -> Tensor:
+        """`(B, H, W, A)`, object minus background: the one logit of two scores.
+
+        Float32 whatever the heads compute in, so that an order is not lost in rounding.
+        """
+        scores = upcast(self.scores)
+        return scores[..., 1] - scores[..., 0]
 
 
 class RPNHead(nn.Module):

@@ -110,11 +110,11 @@ def match_anchors(
     anchors: Tensor,
     gt_boxes: Tensor,
     *,
-    positive_iou: float = 0.7,
-    negative_iou: float = 0.3,
-    best_anchor: bool = True,
-    min_best_iou: float = 0.0,
-    min_num_positives: int = 0,
+    positive_iou: float = MatchRule.positive_iou,
+    negative_iou: float = MatchRule.negative_iou,
+    best_anchor: bool = MatchRule.best_anchor,
+    min_best_iou: float = MatchRule.min_best_iou,
+    min_num_positives: int = MatchRule.min_num_positives,
     gt_labels: Tensor | None = None,
     valid: Tensor | None = None,
     ignore_boxes: Tensor | None = None,
@@ -151,8 +151,9 @@ def match_anchors(
         labels, true box, IoU of each anchor, and the best IoU of each true box.
 
     Raises:
-        BoxError: a true box without area, thresholds out of order, or arguments whose
-            lengths do not fit.
+        BoxError: a true box or region without area, or arguments whose lengths do not
+            fit.
+        SettingError: thresholds out of range or out of order.
 
     >>> anchors = torch.tensor([[0, 0, 9.0, 9], [0, 5, 9, 14], [40, 0, 49, 9]])
     >>> match_anchors(anchors, torch.tensor([[0.0, 0.0, 9.0, 10.0]])).labels
@@ -247,7 +248,8 @@ def covered(
         `(N,)`, bool; `None` where there is no region.
 
     Raises:
-        BoxError: a region without area, `fraction` out of range.
+        BoxError: a region without area.
+        SettingError: `fraction` out of range.
 
     >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     >>> covered(box, torch.tensor([[0.0, 0.0, 5.0, 10.0], [7.0, 0.0, 12.0, 10.0]]))
@@ -256,7 +258,7 @@ def covered(
     if regions is None or not len(regions):
         return None
     if not 0 < fraction <= 1:
-        raise BoxError(f"ignore_fraction={fraction} must be above 0 and at most 1.")
+        raise SettingError(f"ignore_fraction={fraction} must be above 0 and at most 1.")
     if not trusted:
         regions = check_boxes(regions, where="ignore_boxes")
     regions = regions.to(anchors.device)
@@ -304,8 +306,8 @@ def check_arguments(
 
 def sample_anchors(
     labels: Tensor,
-    num_samples: int = 256,
-    positive_fraction: float = 0.5,
+    num_samples: int = SampleRule.num_samples,
+    positive_fraction: float = SampleRule.positive_fraction,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose the anchors of one image that the loss looks at.
@@ -324,19 +326,14 @@ def sample_anchors(
         indices of objects and of background, int64, in random order.
 
     Raises:
-        BoxError: `num_samples` or `positive_fraction` out of range.
+        SettingError: `num_samples` or `positive_fraction` out of range.
 
     >>> labels = torch.tensor([1, 0, 0, -1, 0])
     >>> objects, background = sample_anchors(labels, num_samples=4)
     >>> objects, background.sort().values
     (tensor([0]), tensor([1, 2, 4]))
     """
-    if num_samples < 1 or not 0 <= positive_fraction <= 1:
-        raise BoxError(
-            f"num_samples={num_samples} must be 1 or more and "
-            f"positive_fraction={positive_fraction} "
-            "between 0 and 1."
-        )
+    SampleRule(num_samples, positive_fraction)  # refuses what cannot be
     objects = _choose(
         (labels > 0).nonzero()[:, 0], int(num_samples * positive_fraction), generator
     )

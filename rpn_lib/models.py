@@ -12,10 +12,13 @@ import torch
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import STAGES, SmallBackbone, TorchvisionBackbone
-from rpn_lib.errors import SettingError, TrainingError
+from rpn_lib.errors import SettingError, TrainingError, arguments_of, refuse_unknown
 from rpn_lib.loss import RPNLoss
 from rpn_lib.pyramid import SmallPyramid
 from rpn_lib.rpn import RegionProposalNetwork
+
+# Anchor sizes of the small network, pixels: the objects of scenes are 16 to 96 large.
+SIZES = (24, 40, 64, 96)
 
 BACKBONES = ("small", *STAGES)
 
@@ -32,14 +35,14 @@ def count_levels(backbone: str, fpn: bool) -> int:
 
 
 def small_rpn(
-    sizes: Sequence[float] = (24, 40, 64, 96),
+    sizes: Sequence[float] = SIZES,
     aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
     **options: Any,
 ) -> RegionProposalNetwork:
     """An RPN on the small backbone: one level, stride 16.
 
     Args:
-        sizes: anchor sizes, pixels.
+        sizes: anchor sizes, pixels; 24, 40, 64 and 96 if not given.
         aspect_ratios: width / height of the anchors.
         **options: handed on to `RegionProposalNetwork`. The loss has beta 0.1 if none
             is given; deltas are mostly smaller than 1, all on the parabola of beta 1.
@@ -77,14 +80,16 @@ def build_rpn(
         **options: handed on to `RegionProposalNetwork`, as in `small_rpn`.
 
     Raises:
-        SettingError: settings that do not fit together.
-        ConnectionError: weights that cannot be downloaded.
+        SettingError: settings that do not fit together, or that there are not.
+        DownloadError: weights that cannot be downloaded.
 
     >>> build_rpn(shapes=[[10, 20], [40, 40]]).anchors.levels[0].tolist()
     [[10.0, 20.0], [40.0, 40.0]]
     >>> build_rpn(fpn=True).anchors
     AnchorGenerator(num_anchors=[3, 3, 3, 3], strides=(4, 8, 16, 32))
     """
+    given = arguments_of(build_rpn, RegionProposalNetwork) - {"anchors"}
+    refuse_unknown(options, given)
     if backbone == "small":
         if weights is not None:
             raise SettingError(
@@ -109,7 +114,7 @@ def build_rpn(
         if sizes is None:
             first = 16 if backbone == "small" else 32
             doubled = tuple(first * 2**level for level in range(levels))
-            sizes = doubled if fpn else (24, 40, 64, 96)
+            sizes = doubled if fpn else SIZES
         chosen = list(sizes)
         if fpn and len(chosen) != levels:
             raise SettingError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.boxes import box_iou
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.fast import nms_by_level
 from rpn_lib.ranking import top_k
 from rpn_lib.transforms import decode
@@ -38,7 +38,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         `(K,)`, int64, indices of the boxes kept, best first.
 
     Raises:
-        BoxError: threshold out of range, lengths that do not fit, or a NaN score.
+        SettingError: `iou_threshold` out of range.
+        BoxError: lengths that do not fit, or a NaN score.
 
     >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]])
     >>> nms(boxes, torch.tensor([0.8, 0.9, 0.7]), iou_threshold=0.5)
@@ -127,7 +128,7 @@ class ProposalSelector:
         min_size: least width and height, pixels, after clipping.
 
     Raises:
-        BoxError: a setting out of range.
+        SettingError: a setting out of range.
 
     >>> select = ProposalSelector(post_nms_top_k=1)
     >>> anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [8.0, 8.0, 30.0, 30.0]])
@@ -145,12 +146,12 @@ class ProposalSelector:
     ) -> None:
         _check_threshold(iou_threshold)
         if pre_nms_top_k < 1 or post_nms_top_k < 1:
-            raise BoxError(
+            raise SettingError(
                 f"pre_nms_top_k={pre_nms_top_k} and post_nms_top_k={post_nms_top_k} "
                 "must be 1 or more."
             )
         if not 0 <= score_threshold <= 1 or not min_size >= 0:
-            raise BoxError(
+            raise SettingError(
                 f"score_threshold={score_threshold} must be between 0 and 1, "
                 f"min_size={min_size} 0 or more."
             )
@@ -210,4 +211,4 @@ class ProposalSelector:
 
 def _check_threshold(iou_threshold: float) -> None:
     if not 0 <= iou_threshold <= 1:
-        raise BoxError(f"iou_threshold={iou_threshold} must be between 0 and 1.")
+        raise SettingError(f"iou_threshold={iou_threshold} must be between 0 and 1.")

@@ -43,7 +43,8 @@ def average_precision(
         each from 0 to 1; NaN where there is no such object.
 
     Raises:
-        BoxError: as `evaluate`; boxes without scores; `k` < 1.
+        BoxError: as `evaluate`; boxes without scores.
+        SettingError: `k` < 1.
         ImportError: torchmetrics or pycocotools is not installed.
 
     >>> gt = [torch.tensor([[0.0, 0, 10, 10]])]

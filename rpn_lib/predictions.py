@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rpn_lib.boxes import check_boxes
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.nms import Proposals
 
 # Boxes (N, 4): a tensor, a numpy array, a list, or a dictionary that has them.
@@ -75,9 +75,9 @@ def measured_images(
 
 
 def check_k(k: int) -> None:
-    """Refuse a number of proposals below 1, as a BoxError."""
+    """Refuse a number of proposals below 1, as a SettingError."""
     if k < 1:
-        raise BoxError(f"k={k}: give a number of proposals, and k of 1 or more.")
+        raise SettingError(f"k={k}: give a number of proposals, and k of 1 or more.")
 
 
 def _check_lengths(num_proposals: int, num_gt: int, crowd: Any) -> None:

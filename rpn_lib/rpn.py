@@ -219,21 +219,23 @@ class RegionProposalNetwork(nn.Module):
         features, valid = blank_padding(features, image_sizes, self.anchors)
         num_cells = len(image_sizes) * sum(rows * columns for rows, columns in grids)
 
-        # 2. Label the anchors of each image, and draw the M that the loss looks at.
+        # 2. Label the anchors of each image, and draw the M that the loss looks at. On
+        #    large maps, losses alone are then quicker without the rest of the cells.
         examples = None
         if gt_boxes is not None:
             examples = choose_examples(
-                *(anchors, self.anchors.grids(grids), valid),
-                *(image_sizes, gt_boxes, ignore_boxes),
+                anchors=anchors,
+                grids=self.anchors.grids(grids),
+                valid=valid,
+                image_sizes=image_sizes,
+                gt_boxes=gt_boxes,
+                ignore_boxes=ignore_boxes,
                 rules=(self.border, self.match, self.sample),
                 generator=generator,
             )
-            few = SPARSE_FROM * len(examples.number) < num_cells
-            if few and not propose and self.head.conv_depth == 1:
-                where = examples.image, examples.number
-                shapes = self.anchors.num_anchors[0]
-                sampled = head_at_anchors(self.head, features, shapes, *where)
-                return RPNOutput(None, self._losses(*sampled, examples, num_cells))
+            if not propose and self._are_few(examples, num_cells):
+                few = self._losses_of_few(features, examples, num_cells)
+                return RPNOutput(None, few)
 
         # 3. Heads: (B, H, W, A, 2) -> (B, N, 2), and (B, H, W, A, 4) -> (B, N, 4).
         outputs = [self.head(feature) for feature in features]
@@ -244,12 +246,12 @@ class RegionProposalNetwork(nn.Module):
         losses = proposals = None
         if examples is not None:
             where = examples.image, examples.number
-            sampled = torch.cat(scores, 1)[where], torch.cat(deltas, 1)[where]
-            losses = self._losses(*sampled, examples, num_cells)
+            score, delta = torch.cat(scores, 1)[where], torch.cat(deltas, 1)[where]
+            losses = self._losses(score, delta, examples, num_cells)
 
         # 5. Proposals. Of two scores only the difference matters: a logit, (B, N).
         if propose:
-            logits = [score[..., 1] - score[..., 0] for score in scores]
+            logits = [output.logits.flatten(1) for output in outputs]
             proposals = [
                 (select or self.select)(*parts, size, self.delta_weights)
                 for size, parts in zip(
@@ -277,6 +279,27 @@ class RegionProposalNetwork(nn.Module):
                 delta = [x[mask] for x, mask in zip(delta, masks)]
                 own = [x[mask] for x, mask in zip(own, masks)]
             yield logit, delta, own
+
+    def _are_few(self, examples: Examples, num_cells: int) -> bool:
+        """Whether to lay the head's window at their cells, not slide it over all.
+
+        A single convolution can be laid at a cell; several look further than one cell.
+        """
+        few = SPARSE_FROM * len(examples.number) < num_cells
+        return few and self.head.conv_depth == 1
+
+    def _losses_of_few(
+        self, features: Sequence[Tensor], examples: Examples, num_cells: int
+    ) -> dict[str, Tensor]:
+        """Steps 3 and 4 at the cells of the examples alone; the same numbers."""
+        scores, deltas = head_at_anchors(
+            self.head,
+            features,
+            num_anchors=self.anchors.num_anchors[0],
+            image=examples.image,
+            number=examples.number,
+        )  # (M, 2) and (M, 4)
+        return self._losses(scores, deltas, examples, num_cells)
 
     def _losses(
         self, scores: Tensor, deltas: Tensor, examples: Examples, num_cells: int

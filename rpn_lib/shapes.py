@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rpn_lib.boxes import box_iou, check_boxes
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import BoxError, SettingError
 
 # The clusters of a few thousand objects settle in 10 to 50 steps.
 MAX_STEPS = 100
@@ -66,8 +66,9 @@ def suggest_shapes(
         levels with the same number of shapes each: `shapes.reshape(L, -1, 2)`.
 
     Raises:
-        BoxError: a box without area; fewer different shapes in the data than shall be
-            found; `num_shapes` or `restarts` below 1.
+        BoxError: a box without area, or no box at all.
+        SettingError: `num_shapes` or `restarts` below 1; fewer different shapes in the
+            data than shall be found.
 
     >>> boxes = torch.tensor([[0.0, 0, 10, 20], [5, 5, 15, 25], [0, 0, 80, 40]])
     >>> shapes = suggest_shapes([boxes], num_shapes=2)
@@ -78,7 +79,7 @@ def suggest_shapes(
     >>> generator = AnchorGenerator(shapes=[shapes.tolist()], strides=[16])
     """
     if num_shapes < 1 or restarts < 1:
-        raise BoxError(
+        raise SettingError(
             f"num_shapes={num_shapes} and restarts={restarts} must be 1 or more."
         )
     if isinstance(gt_boxes, Tensor):
@@ -91,14 +92,15 @@ def suggest_shapes(
         boxes = torch.cat([torch.zeros(0, 4), *checked])
     sides = (boxes[:, 2:] - boxes[:, :2]).double()  # (T, 2)
     different = len(set(map(tuple, sides.tolist())))
-    if different < num_shapes:
+    if not different:
         raise BoxError(
+            f"num_shapes is {num_shapes}, but there is no object to take a shape from."
+        )
+    if different < num_shapes:
+        raise SettingError(
             f"num_shapes is {num_shapes}, but the data has only {different} different "
             f"shape{'s' * (different > 1)}, in {len(sides):,} "
             f"object{'s' * (len(sides) > 1)}. Ask for {different} at most."
-            if different
-            else f"num_shapes is {num_shapes}, but there is no object to take a shape "
-            "from."
         )
     generator = torch.Generator().manual_seed(seed)
     results = [

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.backbones import STAGES, SmallBackbone, TorchvisionBackbone
-from rpn_lib.errors import BoxError, SettingError
+from rpn_lib.errors import BoxError, DownloadError, SettingError
 from rpn_lib.rpn import RegionProposalNetwork
 
 SMALLEST = "mobilenet_v3_small"
@@ -301,6 +301,7 @@ def test_bad_settings_are_named(settings, message):
 def test_without_a_network_the_error_says_what_to_do(cache):
     with pytest.raises(ConnectionError) as caught:
         TorchvisionBackbone("resnet18", weights="DEFAULT")
+    assert isinstance(caught.value, DownloadError)
     message = str(caught.value)
     assert "The weights of resnet18 cannot be downloaded" in message
     assert "no network" in message

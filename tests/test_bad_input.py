@@ -1,20 +1,26 @@
 """Every message of the library, in full: what was given, where, and what to do."""
 
+import ast
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import rpn_lib
+from rpn_lib import errors
 from rpn_lib.anchors import AnchorGenerator, anchor_grid, anchor_shapes
 from rpn_lib.boxes import check_boxes
 from rpn_lib.errors import BoxError, RPNError, SettingError
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
 from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
+from rpn_lib.models import build_rpn, small_rpn
 from rpn_lib.nms import ProposalSelector, nms
 from rpn_lib.padding import pad_images
 from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.training.measure import compare
 
 BOX = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
 SQUARE = torch.tensor([[8.0, 8.0]])
@@ -182,6 +188,10 @@ MESSAGES = [
     (
         lambda: AnchorGenerator([32])([(4, 4), (2, 2)]),
         "2 feature maps for 1 levels of anchors.",
+    ),
+    (
+        lambda: AnchorGenerator([32], offset=math.nan),
+        "offset must be a finite number, not nan.",
     ),
     # matching
     (
@@ -506,6 +516,25 @@ def test_errors_of_boxes_and_settings_are_value_errors(kind):
         lambda: network(backbone=nn.Identity()),
         lambda: network(border="cut"),
         lambda: network(delta_weights=(1, 1, 1)),
+        lambda: anchor_shapes([-1], [1]),
+        lambda: anchor_shapes([32], [0]),
+        lambda: anchor_grid((0, 4), 16, SQUARE),
+        lambda: anchor_grid((2, 2), 0, SQUARE),
+        lambda: anchor_grid((2, 2), 16, -SQUARE),
+        lambda: anchor_grid((2, 2), 16, SQUARE, offset=math.nan),
+        lambda: AnchorGenerator([32], offset=math.inf),
+        lambda: AnchorGenerator([32], strides=[8, 16]),
+        lambda: AnchorGenerator([32])([(4, 4), (2, 2)]),
+        lambda: match_anchors(BOX, BOX, positive_iou=2),
+        lambda: match_anchors(BOX, BOX, ignore_boxes=BOX, ignore_fraction=0),
+        lambda: sample_anchors(torch.zeros(9), num_samples=0),
+        lambda: nms(BOX, torch.ones(1), 1.5),
+        lambda: ProposalSelector(iou_threshold=-1),
+        lambda: ProposalSelector(pre_nms_top_k=0),
+        lambda: ProposalSelector(min_size=-1),
+        lambda: compare({}, []),
+        lambda: small_rpn(size=[32]),
+        lambda: build_rpn(anchors=AnchorGenerator([32])),
     ],
 )
 def test_no_box_is_at_fault_where_a_setting_is(call):
@@ -514,5 +543,45 @@ def test_no_box_is_at_fault_where_a_setting_is(call):
 
 
 def test_message_names_the_level_of_a_bad_size():
-    with pytest.raises(BoxError, match="level 1"):
+    with pytest.raises(SettingError, match="level 1"):
         AnchorGenerator([[32], [-1]], strides=[8, 16])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: check_boxes([[5, 1, 5, 9]]),
+        lambda: match_anchors(BOX, -BOX),
+        lambda: match_anchors(BOX, BOX, ignore_boxes=-BOX),
+        lambda: match_anchors(BOX, BOX, gt_labels=torch.tensor([0])),
+        lambda: nms(BOX, torch.ones(2), 0.5),
+        lambda: ProposalSelector()([], [], [], (16, 16)),
+        lambda: pad_images([]),
+    ],
+)
+def test_no_setting_is_at_fault_where_a_box_is(call):
+    with pytest.raises(BoxError):
+        call()
+
+
+def errors_of_the_library():
+    """Classes of errors in the source, by name, those of errors.py left out."""
+    root = Path(rpn_lib.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        if path.name != "errors.py":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
+                    if any(base.endswith(("Error", "Exception")) for base in bases):
+                        yield node.name
+
+
+def test_the_family_lives_in_one_house():
+    assert [*errors_of_the_library()] == []
+    own = [
+        one
+        for one in vars(errors).values()
+        if isinstance(one, type) and one.__module__ == errors.__name__
+    ]
+    assert len(own) >= 9
+    assert all(issubclass(one, RPNError) for one in own)

@@ -18,16 +18,19 @@ from PIL import Image
 from rpn_lib.backbones import TorchvisionBackbone
 from rpn_lib.cli import main
 from rpn_lib.cli import train as runs
+from rpn_lib.cli.evaluate import load
 from rpn_lib.cli.parser import parser as command_parser
+from rpn_lib.cli.settings import read_settings
 from rpn_lib.data.folder import open_folder
 from rpn_lib.data.images import image_size
 from rpn_lib.data.records import Record, as_boxes
 from rpn_lib.data.resize import Resize
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.data.sides import choose_side
-from rpn_lib.errors import TrainingError
+from rpn_lib.errors import SettingError, TrainingError
 from rpn_lib.models import build_rpn, network_of
 from rpn_lib.training.checkpoint import load_checkpoint, read_state
+from rpn_lib.training.config import DataConfig
 from rpn_lib.training.measure import propose_in
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -437,9 +440,23 @@ def test_a_network_of_the_first_format_still_loads(tmp_path):
     data = {"data": None, "side": None, "val_split": "val", "classes": []}
     torch.save({**state, "data": data}, tmp_path / "old.pt")
     assert load_checkpoint(tmp_path / "old.pt").anchors.num_anchors == [1]
+    assert load(tmp_path / "old.pt")[1] == DataConfig()
+    torch.save({**state, "data": {**data, "side": 64}}, tmp_path / "old.pt")
+    assert load(tmp_path / "old.pt")[1] == DataConfig(side=64)
+    torch.save(state, tmp_path / "old.pt")
+    assert load(tmp_path / "old.pt")[1] == DataConfig()
+    torch.save({**state, "data": {"exif": "turn"}}, tmp_path / "bad.pt")
+    with pytest.raises(SettingError, match=r"bad\.pt: exif is apply or ignore, not"):
+        load(tmp_path / "bad.pt")
     torch.save({**state, "format": 99}, tmp_path / "new.pt")
     with pytest.raises(TrainingError, match="has format 99"):
         load_checkpoint(tmp_path / "new.pt")
+
+
+def test_a_checkpoint_knows_the_data_it_was_trained_with(run):
+    settings = read_settings(run / "settings.json")
+    for path in [run / "checkpoint.pt", *(run / "checkpoints").iterdir()]:
+        assert load(path)[1] == settings.data
 
 
 # evaluate

@@ -7,10 +7,12 @@ from torch import Tensor
 from torchvision.io import write_jpeg
 from torchvision.transforms import v2
 
+from rpn_lib.data.augment import Augment
 from rpn_lib.data.batches import InMemory, collate
 from rpn_lib.data.folder import open_folder
+from rpn_lib.data.resize import Resize
 from rpn_lib.data.scenes import ShapesDataset
-from rpn_lib.errors import BoxError, DataError
+from rpn_lib.errors import DataError, SettingError
 
 
 class TestShapesDataset:
@@ -77,8 +79,14 @@ class TestShapesDataset:
         [{"length": 0}, {"max_objects": -1}, {"sizes": (50, 20)}, {"sizes": (16, 200)}],
     )
     def test_settings_that_cannot_be_drawn_are_refused(self, settings):
-        with pytest.raises(BoxError):
+        with pytest.raises(SettingError):
             ShapesDataset(**settings)
+
+    def test_changes_and_sides_that_there_are_not_are_settings_too(self):
+        with pytest.raises(SettingError, match="augment: 'mirror' is none of flip,"):
+            Augment(["mirror"])
+        with pytest.raises(SettingError, match="side=31 must be 32 pixels or more"):
+            Resize(31)
 
 
 def scenes_of(dataset):
@@ -191,7 +199,7 @@ class TestVOCFolder:
             open_folder(folder)[0]
 
     def test_an_unknown_way_with_bad_boxes_is_refused(self, folder):
-        with pytest.raises(DataError, match='"error" or "drop", not \'ignore\''):
+        with pytest.raises(SettingError, match='"error" or "drop", not \'ignore\''):
             open_folder(folder, on_bad_box="ignore")
 
 

@@ -234,7 +234,7 @@ def test_thresholds_out_of_range_are_refused(thresholds):
         lambda: recall([ONE], [ONE], thresholds=thresholds),
         lambda: evaluate([], [], thresholds=thresholds),
     ):
-        with pytest.raises(BoxError, match="must be IoUs above 0 and up to 1"):
+        with pytest.raises(SettingError, match="must be IoUs above 0 and up to 1"):
             use()
 
 
@@ -247,15 +247,15 @@ def test_settings_out_of_range_are_refused():
         lambda: average_precision([], [], k=0),
         lambda: plot_recall_iou({"a": result}, k=0),
     ):
-        with pytest.raises(BoxError, match="k of 1 or more"):
+        with pytest.raises(SettingError, match="k of 1 or more"):
             use()
-    with pytest.raises(BoxError, match="area 'tiny' is none of all, small, medium"):
+    with pytest.raises(SettingError, match="area 'tiny' is none of all, small, medium"):
         result.recall(area="tiny")
-    with pytest.raises(BoxError, match="area 'odd': 5 to 2 is no range"):
+    with pytest.raises(SettingError, match="area 'odd': 5 to 2 is no range"):
         evaluate([ONE], [ONE], areas={"odd": (5, 2)})
-    with pytest.raises(BoxError, match=r"IoU 0\.52 is none of the thresholds"):
+    with pytest.raises(SettingError, match=r"IoU 0\.52 is none of the thresholds"):
         result.curve(iou=0.52)
-    with pytest.raises(BoxError, match=r"IoU 0\.52 is none of the thresholds"):
+    with pytest.raises(SettingError, match=r"IoU 0\.52 is none of the thresholds"):
         result.recall().at(0.52)
 
 

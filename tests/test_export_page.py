@@ -21,7 +21,7 @@ if not hasattr(torch.export.Dim, "DYNAMIC"):
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.cli import main
-from rpn_lib.errors import RPNError
+from rpn_lib.errors import RPNError, UnknownOperator
 from rpn_lib.export import Stages
 from rpn_lib.figures import live
 from rpn_lib.models import build_rpn, small_rpn, trained_rpn
@@ -157,7 +157,7 @@ class Odd(nn.Module):
 def test_an_unknown_operator_is_refused_by_name():
     anchors = AnchorGenerator([32, 64], strides=[16])
     rpn = RegionProposalNetwork(Odd(), anchors).eval()
-    with pytest.raises(live.UnknownOperator) as error:
+    with pytest.raises(UnknownOperator) as error:
         live.network_script(rpn)
     assert "Cos, Erf" in str(error.value)
     assert isinstance(error.value, RPNError)

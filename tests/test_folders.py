@@ -14,7 +14,9 @@ from torchvision.transforms import v2
 from rpn_lib.data.check import check_folder
 from rpn_lib.data.folder import open_folder, reader_of, scan_folder
 from rpn_lib.data.images import image_size, read_image
-from rpn_lib.errors import DataError
+from rpn_lib.data.reading import Reading
+from rpn_lib.errors import DataError, SettingError
+from rpn_lib.training.config import DataConfig
 
 # One fault in a folder of two images, and what is said about it. A fault changes the
 # files; the message starts with the file that it is in.
@@ -205,6 +207,34 @@ def test_pixels_that_count_from_0(folder):
     annotate(folder, "a", [("cell", 0, 21, 50, 40)])
     dataset = open_folder(folder, first_pixel=0)
     assert dataset[0][1]["boxes"].tolist() == [[0, 21, 50, 40]]
+
+
+@pytest.mark.parametrize("use", [open_folder, scan_folder, check_folder])
+def test_a_way_of_reading_that_there_is_not_is_named(folder, use):
+    with pytest.raises(SettingError, match="no setting first_pixl; the nearest is fir"):
+        use(folder, ["train"], first_pixl=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"first_pixel": 2}, "first_pixel is 0 or 1, not 2."),
+        ({"difficult": "hide"}, "difficult is ignore, keep or drop, not 'hide'."),
+        ({"exif": None}, "exif is apply or ignore, not None."),
+        ({"max_pixels": 0}, "max_pixels=0 must be 1 or more."),
+    ],
+)
+def test_a_folder_and_a_run_are_read_by_the_same_rules(folder, values, message):
+    for use in (lambda: DataConfig(**values), lambda: open_folder(folder, **values)):
+        with pytest.raises(SettingError) as error:
+            use()
+        assert str(error.value) == message
+    assert Reading() == Reading(**DataConfig().reading())
+
+
+def test_a_misspelt_argument_is_not_taken_for_a_way_of_reading(folder):
+    with pytest.raises(SettingError, match="on_bad_boxes; the nearest is on_bad_box"):
+        open_folder(folder, on_bad_boxes="drop")
 
 
 def test_pictures_may_have_other_endings_and_lie_in_folders(folder):

@@ -7,7 +7,7 @@ from einops.layers.torch import Rearrange
 from torch import nn
 
 from rpn_lib.backbones import SmallBackbone
-from rpn_lib.head import RPNHead
+from rpn_lib.head import HeadOutput, RPNHead
 
 # The shapes of the notebook that the book grew from.
 
@@ -181,3 +181,14 @@ def test_backbone_and_head_fit_together():
     head = RPNHead(backbone.out_channels, num_anchors=6)
     scores, _ = head(backbone(torch.rand(2, 3, 48, 64)))
     assert scores.shape == (2, 3, 4, 6, 2)
+
+
+def test_the_logit_of_a_head_is_object_minus_background_in_float32():
+    scores = torch.tensor([1.0, 3.0]).expand(1, 2, 3, 4, 2)
+    output = HeadOutput(scores, torch.zeros(1, 2, 3, 4, 4))
+    assert output.logits.shape == (1, 2, 3, 4)
+    assert (output.logits == 2).all()
+    # In bfloat16 256 - 0.5 would be 256.
+    rough = HeadOutput(torch.tensor([0.5, 256.0], dtype=torch.bfloat16), output.deltas)
+    assert rough.logits.dtype == torch.float32
+    assert rough.logits == 255.5

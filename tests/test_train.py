@@ -18,9 +18,10 @@ from rpn_lib.errors import SettingError, TrainingError
 from rpn_lib.evaluation import recall
 from rpn_lib.models import small_rpn, trained_rpn
 from rpn_lib.training.checkpoint import Checkpoints, load_checkpoint
-from rpn_lib.training.config import AUGMENTATIONS, BACKBONES, TrainConfig
+from rpn_lib.training.config import AUGMENTATIONS, BACKBONES, WARMUP, TrainConfig
 from rpn_lib.training.loop import train
 from rpn_lib.training.measure import propose
+from rpn_lib.training.options import options
 from rpn_lib.training.schedule import MixedPrecision
 
 
@@ -184,11 +185,19 @@ def test_a_gpu_that_imitates_bfloat16_takes_float16(monkeypatch, answer, expecte
         ({"schedule": "linear"}, "schedule is one-cycle"),
         ({"warmup": 1.5}, "warmup=1.5 is a share"),
         ({"lr": -1}, "lr=-1 must be a number above 0"),
+        ({"epoch": 3}, "no setting epoch; the nearest is epochs. There are: after_e"),
+        ({"checkpoint": None}, "no setting checkpoint; the nearest is checkpoints"),
+        ({"momentum": 0.9}, r"no setting momentum\. There are: .* lr, optimizer,"),
     ],
 )
 def test_settings_out_of_range(options, message):
     with pytest.raises(SettingError, match=message):
         train(small_rpn(), ShapesDataset(length=2), batch_size=2, **options)
+
+
+def test_every_schedule_has_its_warm_up():
+    [schedule] = [one for one in options(TrainConfig) if one.name == "schedule"]
+    assert [*WARMUP] == [*schedule.choices]
 
 
 def test_the_losses_are_those_of_the_first_version():

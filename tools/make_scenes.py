@@ -21,11 +21,10 @@ from torch import Tensor
 from rpn_lib import ShapesDataset, measure, small_rpn, train, trained_rpn
 from rpn_lib.data.augment import Augment
 from rpn_lib.data.batches import InMemory
-from rpn_lib.models import network_of
+from rpn_lib.models import SIZES, network_of
 from rpn_lib.training.checkpoint import save_state
 
 OUT = Path(__file__).resolve().parent.parent / "rpn_lib" / "scenes.pt"
-SIZES = (24, 40, 64, 96)
 TOLERANCE = 0.01  # of AR@100: what another processor may make of the same recipe
 
 

@@ -7,8 +7,8 @@ import torch
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.cli.objects import Objects
 from rpn_lib.coverage import coverage
-from rpn_lib.errors import BoxError, DataError
-from rpn_lib.models import count_levels
+from rpn_lib.errors import DataError, SettingError
+from rpn_lib.models import SIZES, count_levels
 from rpn_lib.shapes import suggest_shapes
 from rpn_lib.training.config import NetworkConfig
 
@@ -24,13 +24,12 @@ def choose_anchors(config: NetworkConfig, objects: Objects) -> NetworkConfig:
 
     Raises:
         DataError: no object to fit anchors to.
-        BoxError: too few different ones.
+        SettingError: more levels than there are different ones.
     """
     if config.sizes is not None or config.anchors is not None:
         return config
     if objects.side is None and not config.fpn:
-        # The shapes of synthetic scenes are 16 to 96 pixels large.
-        return replace(config, sizes=(24, 40, 64, 96))
+        return replace(config, sizes=SIZES)
     levels = count_levels(config.backbone, config.fpn)
     per_level = config.shapes or (3 if config.fpn else SHAPES)
     boxes = torch.cat([torch.zeros(0, 4), *objects.boxes])
@@ -42,7 +41,7 @@ def choose_anchors(config: NetworkConfig, objects: Objects) -> NetworkConfig:
     different = len(set(map(tuple, sides)))
     count = min(levels * per_level, different // levels * levels)
     if not count:
-        raise BoxError(
+        raise SettingError(
             f"{different} different shapes of objects are too few for {levels} "
             "levels. Give anchor sizes with --sizes."
         )

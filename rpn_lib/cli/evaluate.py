@@ -1,6 +1,7 @@
 """`rpn evaluate`: measure a trained network, or compare two."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rpn_lib.data.records import Sample
 from rpn_lib.data.resize import Resize
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.data.sides import SIDES
+from rpn_lib.errors import SettingError
 from rpn_lib.models import network_of
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
@@ -35,8 +37,8 @@ def run(options: argparse.Namespace) -> int:
     """
     workers = from_values(TrainConfig, vars(options)).workers
     with processes.processes(usable_device(options.device)) as device:
-        rpn, about = load(options.checkpoint)
-        dataset = _validation(options, about)
+        rpn, trained = load(options.checkpoint)
+        dataset = _validation(options, trained)
         networks = {str(options.checkpoint): rpn.to(device)}
         if options.compare is not None:
             networks[str(options.compare)] = load(options.compare)[0].to(device)
@@ -65,26 +67,31 @@ def _write(out: Path, results: dict[str, Measured]) -> None:
     log.info(f"wrote evaluation.json and evaluation.png to {out}")
 
 
-def load(path: Path) -> tuple[RegionProposalNetwork, dict[str, Any]]:
-    """The network of a checkpoint, and the data that it was trained with."""
+def load(path: Path) -> tuple[RegionProposalNetwork, DataConfig]:
+    """The network of a checkpoint, and the data that it was trained with.
+
+    What an older file does not say of them is the default.
+    """
     state = read_state(path)
-    return network_of(state, path), state.get("data", {})
+    try:
+        trained = from_values(DataConfig, state.get("data", {}))
+    except SettingError as error:
+        raise SettingError(f"{path}: {error}") from error
+    return network_of(state, path), trained
 
 
-def _validation(options: argparse.Namespace, about: dict[str, Any]) -> Dataset[Sample]:
-    folder = options.data or about.get("data")
+def _validation(options: argparse.Namespace, trained: DataConfig) -> Dataset[Sample]:
+    folder = options.data or trained.data
     if folder is None:
         return ShapesDataset(100, seed=1)
     # How the files are to be read is known of the training data only.
-    known = about if options.data is None else {}
-    names = ("on_bad_box", *READING)
-    values = {name: known[name] for name in names if name in known}
-    values |= {name: value for name, value in vars(options).items() if name in names}
-    config = from_values(DataConfig, values)
+    known = trained if options.data is None else DataConfig()
+    names = {"on_bad_box", *READING} & vars(options).keys()
+    config = replace(known, **{name: getattr(options, name) for name in names})
     dataset = open_folder(
         folder,
-        options.split or about.get("val_split") or config.val_split,
-        Resize(options.side or about.get("side") or SIDES[0]),
+        options.split or trained.val_split,
+        Resize(options.side or trained.side or SIDES[0]),
         config.on_bad_box,
         **config.reading(),
     )

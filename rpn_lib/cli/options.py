@@ -10,6 +10,9 @@ from typing import Any
 
 from rpn_lib.training.options import Option, options
 
+RUN = "runs/rpn"  # where `rpn train` leaves a run
+CHECKPOINT = Path(RUN, "checkpoint.pt")  # and the network that it has trained
+
 
 def add_settings(parser: Any, config: type, only: tuple[str, ...] = ()) -> None:
     """Add an option for each field of a dataclass, or for some of them.
@@ -55,8 +58,8 @@ def checkpoint_option(parser: Any) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="network that rpn train has written (default: runs/rpn/checkpoint.pt, or "
-        "else the one that comes with the library)",
+        help=f"network that rpn train has written (default: {CHECKPOINT}, or else the "
+        "one that comes with the library)",
     )
 
 

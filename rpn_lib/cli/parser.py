@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rpn_lib import __version__
 from rpn_lib.cli.options import (
+    CHECKPOINT,
+    RUN,
     add_settings,
     checkpoint_option,
     data_option,
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 def _train_options(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("the run")
     add = run.add_argument
-    out_option(run, "runs/rpn", "folder that everything is written to")
+    out_option(run, RUN, "folder that everything is written to")
     add("--resume", action="store_true", help="continue the run in --out")
     add("--overwrite", action="store_true", help="replace the run in --out")
     add(
@@ -78,7 +80,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--checkpoint",
         type=Path,
-        default=Path("runs/rpn/checkpoint.pt"),
+        default=CHECKPOINT,
         metavar="FILE",
         help="network that rpn train has written (default: %(default)s)",
     )

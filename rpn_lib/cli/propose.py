@@ -9,6 +9,7 @@ from torch import Tensor
 from rpn_lib.cli.console import log
 from rpn_lib.cli.device import usable_device
 from rpn_lib.cli.evaluate import load
+from rpn_lib.cli.options import CHECKPOINT
 from rpn_lib.cli.run_folder import is_own_picture, save_figure, write_json
 from rpn_lib.data.images import SUFFIXES, read_image
 from rpn_lib.data.sides import SIDES
@@ -17,8 +18,6 @@ from rpn_lib.models import trained_rpn
 from rpn_lib.progress import bar
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training.measure import propose_in
-
-CHECKPOINT = Path("runs/rpn/checkpoint.pt")  # where `rpn train` leaves it
 
 
 def run(options: argparse.Namespace) -> int:
@@ -97,8 +96,8 @@ def network(path: Path | None) -> tuple[RegionProposalNetwork, int | None]:
             "trains one on your photographs, --checkpoint names another."
         )
         return trained_rpn(), SIDES[0]
-    rpn, about = load(path or CHECKPOINT)
-    return rpn, about.get("side")
+    rpn, trained = load(path or CHECKPOINT)
+    return rpn, trained.side
 
 
 def _overlay(image: Tensor, boxes: Tensor) -> Any:

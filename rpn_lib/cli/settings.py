@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rpn_lib.errors import SettingError, TrainingError
+from rpn_lib.errors import SettingError, TrainingError, refuse_unknown
 from rpn_lib.training.config import (
     DataConfig,
     NetworkConfig,
@@ -59,12 +59,7 @@ class RunSettings:
         if network:
             values |= {"anchors": network.get("shapes"), "sizes": network.get("sizes")}
         names = {one.name for config in CONFIGS for one in fields(config)} | {"device"}
-        unknown = sorted(values.keys() - names)
-        if unknown:
-            raise SettingError(
-                f"There is no setting {unknown[0]}. There are: "
-                f"{', '.join(sorted(names))}."
-            )
+        refuse_unknown(values, names)
         return cls(
             from_values(DataConfig, values),
             from_values(NetworkConfig, values),

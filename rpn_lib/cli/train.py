@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rpn_lib.cli.anchor_choice import choose_anchors, coverage_line
 from rpn_lib.cli.console import log
 from rpn_lib.cli.device import usable_device
 from rpn_lib.cli.images import Images, open_images
+from rpn_lib.cli.options import CHECKPOINT
 from rpn_lib.cli.report import Report
 from rpn_lib.cli.run_folder import (
     draw_proposals,
@@ -166,7 +167,7 @@ def _learn(
         )
         result = to.measure(settings.training.epochs)
     if processes.rank() == 0:
-        save_network(out / "checkpoint.pt", rpn, about)
+        save_network(out / CHECKPOINT.name, rpn, about)
         draw_proposals(out / "proposals.png", images.val_set, result)
         write_json(
             out / "results.json",
@@ -175,23 +176,15 @@ def _learn(
     if to.steps:
         log.info(to.time_line())
     log.info(result.summary())
-    log.info(f"wrote {out / 'checkpoint.pt'} and {out / 'proposals.png'}")
+    log.info(f"wrote {out / CHECKPOINT.name} and {out / 'proposals.png'}")
     return result
 
 
 def _about(settings: RunSettings, images: Images) -> dict[str, Any]:
     """What a checkpoint says of its network and its data."""
-    data = settings.data
     return {
         "settings": settings.network.arguments(),
-        "data": {
-            "data": data.data,
-            "side": data.side,
-            "val_split": data.val_split,
-            "on_bad_box": data.on_bad_box,
-            **data.reading(),
-            "classes": list(images.classes),
-        },
+        "data": {**asdict(settings.data), "classes": list(images.classes)},
     }
 
 

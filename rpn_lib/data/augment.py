@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from rpn_lib.data.records import Sample, Target
 from rpn_lib.data.resize import tidy
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 
 CHOICES = ("flip", "updown", "scale", "light")
 
@@ -25,7 +25,7 @@ class Augment(nn.Module):
             colours).
 
     Raises:
-        BoxError: another name.
+        SettingError: another name.
 
     >>> import torch
     >>> from rpn_lib.data.scenes import ShapesDataset
@@ -40,7 +40,9 @@ class Augment(nn.Module):
         super().__init__()
         unknown = [kind for kind in kinds if kind not in CHOICES]
         if unknown:
-            raise BoxError(f"augment: {unknown[0]!r} is none of {', '.join(CHOICES)}.")
+            raise SettingError(
+                f"augment: {unknown[0]!r} is none of {', '.join(CHOICES)}."
+            )
         steps = {
             "flip": v2.RandomHorizontalFlip(),
             "updown": v2.RandomVerticalFlip(),

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rpn_lib.data.folder import empty_part, part_of, parts_of, scan_folder
-from rpn_lib.data.images import PictureError, look_at
+from rpn_lib.data.images import look_at
 from rpn_lib.data.layout import canonical
 from rpn_lib.data.problems import Fault, Problem
+from rpn_lib.data.reading import Reading
 from rpn_lib.data.records import (
-    Reading,
     Record,
     Scan,
     counted,
@@ -23,6 +23,7 @@ from rpn_lib.data.records import (
 )
 from rpn_lib.data.same import same_boxes, same_pictures
 from rpn_lib.data.sides import choose_side, on_small_objects
+from rpn_lib.errors import PictureError, arguments_of, refuse_unknown
 
 WHOLE = 0.999  # share of an image that a box covers which covers the whole of it
 
@@ -72,7 +73,9 @@ def check_folder(
 
     Raises:
         DataError: no such folder or split.
+        SettingError: a way of reading that there is not.
     """
+    refuse_unknown(reading, arguments_of(check_folder, Reading))
     checker = _Checker(Reading(**reading), decode, side)
     for split in splits:
         scan = scan_folder(root, split, **reading)

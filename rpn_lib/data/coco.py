@@ -45,12 +45,13 @@ from rpn_lib.data.problems import (
     Problem,
     all_are_shares,
     all_fit_as_xyxy,
+    clipped,
     leaves_folder,
     leaving_problem,
 )
+from rpn_lib.data.reading import Reading
 from rpn_lib.data.records import (
     Found,
-    Reading,
     Scan,
     flag,
     make_record,
@@ -281,12 +282,10 @@ class _Reader:
         if turned:
             self.counts["rotation"] += 1
             corners = upright_hull(corners, turned, size)
-        x1, y1 = max(corners[0], 0.0), max(corners[1], 0.0)
-        x2 = min(corners[2], float(size[1]))
-        y2 = min(corners[3], float(size[0]))
-        if x1 >= x2 or y1 >= y2:
-            return None, Fault("outside", "It lies outside the image.", "Delete it.")
-        return Found([x1, y1, x2, y2], names[category], ignored, crowd), None
+        inside = clipped(corners, size)
+        if isinstance(inside, Fault):
+            return None, inside
+        return Found(inside, names[category], ignored, crowd), None
 
 
 # Faults of numbers, which are shown with them.

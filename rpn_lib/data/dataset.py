@@ -18,16 +18,16 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from rpn_lib.data.images import read_image
+from rpn_lib.data.reading import OnBadBox
 from rpn_lib.data.records import (
     Boxes,
-    OnBadBox,
     Sample,
     Scan,
     Target,
     Transform,
     size_problem,
 )
-from rpn_lib.errors import DataError
+from rpn_lib.errors import DataError, SettingError
 
 IGNORED = -1  # the label of a region to ignore while a sample is transformed
 
@@ -140,7 +140,7 @@ class AnnotatedFolder(Dataset[Sample]):
         on_bad_box: OnBadBox = "error",
     ) -> None:
         if on_bad_box not in ("error", "drop"):
-            raise DataError(f'on_bad_box is "error" or "drop", not {on_bad_box!r}.')
+            raise SettingError(f'on_bad_box is "error" or "drop", not {on_bad_box!r}.')
         fatal = [
             problem
             for problem in scan.problems

@@ -22,8 +22,9 @@ from rpn_lib.data.layout import (
     own_folders,
 )
 from rpn_lib.data.problems import Fault, Problem
-from rpn_lib.data.records import OnBadBox, Reading, Record, Scan, Transform
-from rpn_lib.errors import DataError
+from rpn_lib.data.reading import OnBadBox, Reading
+from rpn_lib.data.records import Record, Scan, Transform
+from rpn_lib.errors import DataError, arguments_of, refuse_unknown
 
 if TYPE_CHECKING:
     from rpn_lib.data.dataset import AnnotatedFolder
@@ -116,7 +117,9 @@ def scan_folder(root: str | Path, split: str, **reading: Any) -> Scan:
 
     Raises:
         DataError: no such folder or split.
+        SettingError: a way of reading that there is not.
     """
+    refuse_unknown(reading, arguments_of(scan_folder, Reading))
     root, how = Path(root), Reading(**reading)
     reader = reader_of(root)
     scan = _scan(reader, root, split, how)
@@ -260,6 +263,7 @@ def open_folder(
     Raises:
         DataError: a missing folder or file, one that cannot be read, a bad box; the
             message names the file.
+        SettingError: a way of reading that there is not.
 
     >>> open_folder("nowhere", "train")
     Traceback (most recent call last):
@@ -267,4 +271,5 @@ def open_folder(
     """
     from rpn_lib.data.dataset import AnnotatedFolder  # torch is not needed before
 
+    refuse_unknown(reading, arguments_of(open_folder, Reading))
     return AnnotatedFolder(scan_folder(root, split, **reading), transform, on_bad_box)

@@ -4,12 +4,13 @@ Dimension letters: H, W height and width of an image.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from rpn_lib.errors import DataError
+from rpn_lib.data.reading import Exif
+from rpn_lib.errors import PictureError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,23 +26,7 @@ BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 LFS = b"version https://git-lfs"  # what a file begins with that was not fetched
 
 
-Exif = Literal["apply", "ignore"]
-
-
 ORIENTATION = 0x0112  # EXIF: 1 upright, 2 to 4 turned or mirrored, 5 to 8 on its side
-
-
-class PictureError(DataError):
-    """A picture that cannot be read.
-
-    Attributes:
-        reason: why, a sentence without the name of the file.
-        fix: what to do about it.
-    """
-
-    def __init__(self, path: str | Path, reason: str, fix: str = "") -> None:
-        super().__init__(f"{path} cannot be read as an image: {reason} {fix}".rstrip())
-        self.reason, self.fix = reason, fix
 
 
 class Look(NamedTuple):
@@ -76,7 +61,7 @@ def read_image(
         `(3, H, W)`, uint8.
 
     Raises:
-        DataError: a missing, empty, truncated, foreign or too large file.
+        PictureError: a missing, empty, truncated, foreign or too large file.
 
     >>> import matplotlib
     >>> folder = f"{matplotlib.get_data_path()}/sample_data"
@@ -110,7 +95,7 @@ def look_at(
         max_pixels: see `read_image`.
 
     Raises:
-        DataError: as of `read_image`.
+        PictureError: as of `read_image`.
     """
     try:
         with _opened(path, max_pixels) as image:
@@ -144,7 +129,7 @@ def image_size(
         `(height, width)`, pixels.
 
     Raises:
-        DataError: a missing, empty or foreign file. A truncated one goes unnoticed.
+        PictureError: a missing, empty or foreign file. A truncated one goes unnoticed.
 
     >>> import matplotlib
     >>> folder = f"{matplotlib.get_data_path()}/sample_data"

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Literal, NamedTuple
 
+from rpn_lib.box_faults import box_fault
+
 Kind = Literal[
     "unreadable",  # files
     "no annotation",
@@ -121,39 +123,60 @@ def box_problem(
     >>> box_problem([10, 10, 20, 30], (100, 100)) is None
     True
     """
-    x1, y1, x2, y2 = box
-    height, width = image_size
-    if not all(map(math.isfinite, box)):
+    found = box_fault(box, image_size, THIN, tolerance)
+    if found is None:
+        return None
+    if found.kind == "not finite":
         infinite = any(map(math.isinf, box))
         return Fault(
             "not finite",
             f"A coordinate is {'infinite' if infinite else 'not a finite number'}.",
             "Look for a missing value or a division by zero in the tool that wrote it.",
         )
-    if x2 < x1 or y2 < y1:
-        low, high = names[::2] if x2 < x1 else names[1::2]
+    if found.kind == "swapped":
+        low, high = names[::2] if found.along == "x" else names[1::2]
         return Fault(
             "swapped",
             f"{high} is less than {low}.",
             "The corners are swapped, or the numbers are x, y, width and height.",
         )
-    if min(x2 - x1, y2 - y1) < THIN:
-        name, thin = ("width", x2 - x1) if x2 - x1 < THIN else ("height", y2 - y1)
+    if found.kind == "zero":
+        length = f"{found.pixels:.1g} pixels" if found.pixels else "zero"
         return Fault(
             "zero",
-            f"The {name} is {f'{thin:.1g} pixels' if thin else 'zero'}.",
+            f"The {found.side} is {length}.",
             "Such a box marks no object: delete it, or draw it anew.",
         )
-    outside = max(-x1, -y1, x2 - width, y2 - height)
-    if outside > tolerance:
-        return Fault(
-            "outside",
-            f"It reaches {outside:g} pixels outside the image, which is {width:g} wide "
-            f"and {height:g} high.".replace(" 1 pixels ", " 1 pixel "),
-            "Was the image resized or turned after it was annotated? If not, clip the "
-            "box.",
-        )
-    return None
+    height, width = image_size
+    return Fault(
+        "outside",
+        f"It reaches {found.pixels:g} pixels outside the image, which is {width:g} "
+        f"wide and {height:g} high.".replace(" 1 pixels ", " 1 pixel "),
+        "Was the image resized or turned after it was annotated? If not, clip the box.",
+    )
+
+
+def clipped(
+    box: Sequence[float], image_size: tuple[float, float]
+) -> list[float] | Fault:
+    """A box cut at the border of its image, or a fault where nothing is left of it.
+
+    Args:
+        box: `x1, y1, x2, y2`, pixels, from 0.
+        image_size: `(height, width)`, pixels.
+
+    >>> clipped([-0.5, 2, 10, 8], (100, 100))
+    [0.0, 2, 10, 8]
+    >>> clipped([-9, 2, 0, 8], (100, 100)).reason
+    'It lies outside the image.'
+    """
+    x1, y1, x2, y2 = box
+    height, width = image_size
+    x1, y1 = max(x1, 0.0), max(y1, 0.0)
+    x2, y2 = min(x2, float(width)), min(y2, float(height))
+    if x1 >= x2 or y1 >= y2:
+        return Fault("outside", "It lies outside the image.", "Delete it.")
+    return [x1, y1, x2, y2]
 
 
 def all_fit_as_xywh(

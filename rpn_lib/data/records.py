@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rpn_lib.data.images import Exif, PictureError, image_size, look_at
+from rpn_lib.data.images import image_size, look_at
 from rpn_lib.data.problems import Fault, Problem
-from rpn_lib.errors import DataError
+from rpn_lib.data.reading import Reading
+from rpn_lib.errors import PictureError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,61 +35,6 @@ Sample: TypeAlias = tuple["Tensor", Target]
 
 
 Transform: TypeAlias = Callable[["Tensor", Target], Sample]
-
-
-OnBadBox = Literal["error", "drop"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How annotations and pictures are to be understood.
-
-    Args:
-        classes: the names that objects may have; any if not given.
-        first_pixel: Pascal VOC counts pixels from 1 and includes the last one; 0 for
-            tools that count from 0 and exclude it.
-        difficult: what VOC calls `difficult`, and what COCO files call `ignore`, is a
-            region to `ignore`, as in VOC's own evaluation; `keep` takes it for an
-            object like any other, `drop` for background.
-        exif: `apply` turns photographs upright as their camera noted; `ignore` leaves
-            them as they are stored, for boxes that were drawn on them so.
-        max_pixels: the most that a picture may have; about 179 million if not given.
-
-    Raises:
-        DataError: another value.
-
-    >>> Reading(difficult="hide")
-    Traceback (most recent call last):
-    rpn_lib.errors.DataError: difficult is "ignore", "keep" or "drop", not 'hide'.
-    """
-
-    classes: Sequence[str] | None = None
-    first_pixel: Literal[0, 1] = 1
-    difficult: Literal["ignore", "keep", "drop"] = "ignore"
-    exif: Exif = "apply"
-    max_pixels: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.first_pixel not in (0, 1):
-            raise DataError(f"first_pixel is 0 or 1, not {self.first_pixel!r}.")
-        if self.difficult not in ("ignore", "keep", "drop"):
-            raise DataError(
-                f'difficult is "ignore", "keep" or "drop", not {self.difficult!r}.'
-            )
-        if self.exif not in ("apply", "ignore"):
-            raise DataError(f'exif is "apply" or "ignore", not {self.exif!r}.')
-        if self.max_pixels is not None and self.max_pixels < 1:
-            raise DataError(f"max_pixels={self.max_pixels} must be 1 or more.")
-
-    def unknown_class(self, name: str) -> Fault | None:
-        """A class that is not wanted."""
-        if self.classes is None or name in self.classes:
-            return None
-        return Fault(
-            "class",
-            f"The class {name!r} is unknown.",
-            f"Known are {', '.join(self.classes)}: correct the name, or add it.",
-        )
 
 
 class Record(NamedTuple):

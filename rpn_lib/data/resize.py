@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import clamp_bounding_boxes
 
 from rpn_lib.data.records import Boxes, Sample, Target
 from rpn_lib.data.sides import MIN_SIDE, fitted_boxes, fitted_size, longest_side
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 
 
 def tidy(image: Tensor, target: Target) -> Sample:
@@ -58,7 +58,7 @@ class Resize(nn.Module):
         side: pixels, 32 or more.
 
     Raises:
-        BoxError: a side that is too short.
+        SettingError: a side that is too short.
 
     >>> from rpn_lib.data.scenes import ShapesDataset
     >>> image, target = Resize(96)(*ShapesDataset(image_size=(192, 256))[1])
@@ -69,7 +69,7 @@ class Resize(nn.Module):
     def __init__(self, side: int) -> None:
         super().__init__()
         if side < 32:
-            raise BoxError(f"side={side} must be 32 pixels or more.")
+            raise SettingError(f"side={side} must be 32 pixels or more.")
         self.side = side
         self.resize = v2.Resize(side, max_size=longest_side(side), antialias=True)
 

@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 
 from rpn_lib.data.dataset import make_target
 from rpn_lib.data.records import Sample
-from rpn_lib.errors import BoxError
+from rpn_lib.errors import SettingError
 
 Canvas: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
@@ -39,7 +39,7 @@ class ShapesDataset(Dataset[Sample]):
         seed: another seed, other scenes.
 
     Raises:
-        BoxError: settings that cannot be drawn.
+        SettingError: settings that cannot be drawn.
 
     >>> image, target = ShapesDataset(length=10, seed=0)[3]
     >>> image.shape, target["boxes"].shape[1], target["image_id"]
@@ -57,13 +57,13 @@ class ShapesDataset(Dataset[Sample]):
         seed: int = 0,
     ) -> None:
         if length < 1 or max_objects < 0 or seed < 0:
-            raise BoxError(
+            raise SettingError(
                 f"length={length} must be 1 or more, max_objects={max_objects} and "
                 f"seed={seed} 0 or more."
             )
         # An aspect ratio of 2 makes a side sqrt(2) times the size.
         if not 4 <= sizes[0] <= sizes[1] or sizes[1] * 1.5 > min(image_size):
-            raise BoxError(
+            raise SettingError(
                 f"sizes={sizes} must be (smallest, largest) in pixels, from 4 to two "
                 f"thirds of the shorter side of the image, {min(image_size)}."
             )

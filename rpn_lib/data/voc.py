@@ -30,9 +30,9 @@ from rpn_lib.data.problems import (
     leaves_folder,
     leaving_problem,
 )
+from rpn_lib.data.reading import Reading
 from rpn_lib.data.records import (
     Found,
-    Reading,
     Record,
     Scan,
     flag,

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rpn_lib.data.layout import Pictures, ordered
-from rpn_lib.data.problems import Fault, Problem, box_problem
+from rpn_lib.data.problems import Fault, Problem, box_problem, clipped
+from rpn_lib.data.reading import Reading
 from rpn_lib.data.records import (
     Found,
-    Reading,
     Record,
     Scan,
     make_record,
@@ -152,23 +152,16 @@ class _Reader:
         if fault is not None:
             return fault
         height, width = size
-        x1, y1, x2, y2 = (
-            share * side for share, side in zip(shares, (width, height) * 2)
-        )
-        fault = box_problem([x1, y1, x2, y2], size, tolerance=TOLERANCE)
+        corners = [share * side for share, side in zip(shares, (width, height) * 2)]
+        fault = box_problem(corners, size, tolerance=TOLERANCE)
         if fault is not None:
             return fault
-        box = [
-            max(x1, 0.0),
-            max(y1, 0.0),
-            min(x2, float(width)),
-            min(y2, float(height)),
-        ]
-        if box[0] >= box[2] or box[1] >= box[3]:
-            return Fault("outside", "It lies outside the image.", "Delete it.")
+        inside = clipped(corners, size)
+        if isinstance(inside, Fault):
+            return inside
         self.counts["polygon"] += is_polygon
         self.numbers.add(number)
-        return Found(box, label)
+        return Found(inside, label)
 
     def orphans(self) -> list[str]:
         """Text files with rows whose picture is not there."""

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from rpn_lib.data.scenes import ShapesDataset
-from rpn_lib.errors import RPNError
+from rpn_lib.errors import RPNError, UnknownOperator
 from rpn_lib.export import Stages
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.transforms import MAX_LOG_SCALE
@@ -49,10 +49,6 @@ _PARTS = (
 
 _KINDS = {1: "float", 6: "int", 7: "int", 9: "bool"}  # ONNX's numbers of types
 _SMALL = 64  # numbers; tensors of up to so many are written out in the script
-
-
-class UnknownOperator(RPNError, NotImplementedError):
-    """The graph of a network has an operator that the page cannot execute."""
 
 
 def graph_of(rpn: RegionProposalNetwork, pre_nms_top_k: int = CANDIDATES) -> Any:

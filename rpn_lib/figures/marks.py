@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rpn_lib.box_faults import BoxFault, box_fault
 from rpn_lib.boxes import box_iou
 from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.figures.boxes import STYLES
@@ -24,10 +25,10 @@ def read_box(xyxy: Sequence[float] | Tensor, where: str) -> list[float]:
         corners = [float(value) for value in given]
     except (TypeError, ValueError):
         corners = []
-    if len(corners) != 4 or not all(math.isfinite(value) for value in corners):
+    fault = box_fault(corners) if len(corners) == 4 else BoxFault("not finite")
+    if fault is not None and fault.kind == "not finite":
         raise BoxError(f"{where}: {xyxy} is not four finite numbers.")
-    x1, y1, x2, y2 = corners
-    if x2 < x1 or y2 < y1:
+    if fault is not None and fault.kind == "swapped":  # a box without area can be drawn
         raise BoxError(
             f"{where}: {corners} is not (x1, y1, x2, y2), x1 <= x2, y1 <= y2."
         )

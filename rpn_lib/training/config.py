@@ -5,9 +5,10 @@ their fields. Nothing here needs torch, so that `rpn --help` answers at once.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from rpn_lib.data.reading import Difficult, Exif, FirstPixel, OnBadBox, Reading
 from rpn_lib.errors import SettingError
 from rpn_lib.training.options import ChecksValues, option
 
@@ -19,8 +20,13 @@ BACKBONES = (
 )
 
 
-# The fields of `DataConfig` that say how files are to be understood.
-READING = ("first_pixel", "difficult", "exif", "max_pixels")
+# Share of the steps in which the learning rate rises, by its course.
+WARMUP = {"one-cycle": 0.3, "cosine": 0.05, "step": 0.05, "constant": 0.05}
+
+
+# The fields of `DataConfig` that say how files are to be understood: a run reads
+# objects of all classes.
+READING = tuple(one.name for one in fields(Reading) if one.name != "classes")
 
 
 @dataclass(frozen=True)
@@ -63,32 +69,35 @@ class DataConfig(ChecksValues):
         "look at every picture before training, where they are not kept in memory",
         free=True,
     )
-    on_bad_box: Literal["error", "drop"] = option(
+    on_bad_box: OnBadBox = option(
         "error",
         "error stops at a box that cannot be right, drop leaves it out and says so",
     )
-    first_pixel: Literal[0, 1] = option(
-        1,
+    first_pixel: FirstPixel = option(
+        Reading.first_pixel,
         "number of the first pixel in Pascal VOC files: 0 if the tool that wrote them "
         "counts from 0",
     )
-    difficult: Literal["ignore", "keep", "drop"] = option(
-        "ignore",
+    difficult: Difficult = option(
+        Reading.difficult,
         "what becomes of objects marked difficult (VOC) or ignore (COCO): ignore makes "
         "them regions to ignore, keep objects like any other, drop background",
     )
-    exif: Literal["apply", "ignore"] = option(
-        "apply",
+    exif: Exif = option(
+        Reading.exif,
         "apply turns photographs upright as their camera noted, ignore leaves them as "
         "they are stored",
     )
     max_pixels: int | None = option(
-        None,
+        Reading.max_pixels,
         "allow pictures of up to so many pixels",
-        least=1,
         metavar="N",
         default_text="about 179 million",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Reading(**self.reading())  # refuses what cannot be
 
     def reading(self) -> dict[str, Any]:
         """How files are to be understood, as `open_folder` takes it.
@@ -161,8 +170,8 @@ class TrainConfig(ChecksValues):
         schedule: course of the learning rate after warm-up: `"one-cycle"` (Smith and
             Topin 2017) and `"cosine"` fall to almost 0, `"step"` to a tenth at 3/4 of
             the steps, as in the paper.
-        warmup: share of the steps in which the rate rises; 0.3 of one cycle, 0.05
-            otherwise if not given.
+        warmup: share of the steps in which the rate rises; if not given, `WARMUP` of
+            the schedule.
         clip_norm: largest norm of the gradient; longer ones are shortened to it.
         amp: mixed precision: bfloat16 on a CPU, and on a GPU where it has it.
         seed: seed of the order of the images, of what the data set draws from torch's
@@ -198,7 +207,7 @@ class TrainConfig(ChecksValues):
         None,
         "share of the steps in which the learning rate rises",
         metavar="SHARE",
-        default_text="0.3 of one cycle, 0.05 otherwise",
+        default_text=f"{WARMUP['one-cycle']} of one cycle, {WARMUP['step']} otherwise",
     )
     clip_norm: float | None = option(
         None,

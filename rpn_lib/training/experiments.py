@@ -227,7 +227,7 @@ def without_parts(
     """
     [feature] = rpn.levels_of(image[None])
     output = rpn.head(feature)
-    logits = (output.scores[..., 1] - output.scores[..., 0]).flatten()  # (N,)
+    logits = output.logits.flatten()  # (N,)
     deltas = output.deltas.reshape(-1, 4)
     [anchors] = rpn.anchors([feature.shape[-2:]])
     count = len(anchors)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from rpn_lib.data.records import Sample, Target
+from rpn_lib.errors import arguments_of, refuse_unknown
 from rpn_lib.progress import Bar, bar
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
@@ -56,7 +57,7 @@ def train(
         for each step its losses, by name, those before an interruption too.
 
     Raises:
-        SettingError: a setting that cannot work.
+        SettingError: a setting that cannot work, or that there is not.
         TrainingError: a loss that is not finite, fewer images than a batch, a
             checkpoint of a run with other settings or one that cannot be written.
         Interrupted: a signal, where there are checkpoints.
@@ -67,6 +68,7 @@ def train(
     >>> sorted(history[0])
     ['box', 'objectness']
     """
+    refuse_unknown(changes, arguments_of(train, TrainConfig))
     config = replace(config or TrainConfig(), **changes)
     order = Order(dataset, config)
     with parallel(rpn) as network, processes.signals(checkpoints is not None) as asked:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from rpn_lib.data.batches import collate
 from rpn_lib.data.records import Sample
 from rpn_lib.data.resize import Resize
+from rpn_lib.errors import SettingError
 from rpn_lib.evaluation import AREAS, Evaluation, evaluate
 from rpn_lib.nms import Proposals
 from rpn_lib.precision import average_precision
@@ -269,7 +270,7 @@ def compare(
         workers: see `measure`.
 
     Raises:
-        ValueError: not two networks.
+        SettingError: not two networks.
 
     >>> from rpn_lib.data.scenes import ShapesDataset
     >>> from rpn_lib.models import small_rpn, trained_rpn
@@ -279,7 +280,7 @@ def compare(
     True
     """
     if len(networks) != 2:
-        raise ValueError(f"compare takes two networks, not {len(networks)}.")
+        raise SettingError(f"compare takes two networks, not {len(networks)}.")
     results = [
         measure(rpn, dataset, precision=precision, workers=workers)
         for rpn in networks.values()

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from rpn_lib.errors import SettingError
+from rpn_lib.errors import SettingError, refuse_other
 
 
 def option(default: Any, text: str, **more: Any) -> Any:
@@ -87,10 +87,7 @@ def _check(one: Option, value: Any) -> None:
         raise SettingError(f"{one.name}={value!r} must be a list.")
     for part in value if one.many else (value,):
         if one.choices is not None:
-            if part not in one.choices:
-                *names, last = map(str, one.choices)
-                listed = f"{', '.join(names)} or {last}"
-                raise SettingError(f"{one.name} is {listed}, not {part!r}.")
+            refuse_other(one.name, part, one.choices)
             continue
         kind, text = _NUMBERS.get(one.kind, (one.kind, f"of type {one.kind.__name__}"))
         if not isinstance(part, kind) or (

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rpn_lib.training.config import TrainConfig
+from rpn_lib.training.config import WARMUP, TrainConfig
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -37,9 +37,7 @@ def make_schedule(
         config: `schedule`, `warmup`, `lr`.
         steps: how many steps the whole run has.
     """
-    rising = config.warmup
-    if rising is None:
-        rising = 0.3 if config.schedule == "one-cycle" else 0.05
+    rising = WARMUP[config.schedule] if config.warmup is None else config.warmup
     if config.schedule == "one-cycle":
         return torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=config.lr, total_steps=steps, pct_start=rising
