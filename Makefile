@@ -128,6 +128,7 @@ dist: setup ## build sdist and wheel into dist/ and check them
 	_build/tools/bin/python tools/release.py build
 	_build/tools/bin/twine check --strict dist/rpn_lib-*
 	$(PY) tools/release.py imports dist/rpn_lib-*.whl
+	OMP_NUM_THREADS=1 $(PY) tools/release.py test dist/rpn_lib-*.whl
 
 check-release: ## does TAG=v1.2.3 name the version, and has CHANGELOG.md a section for it?
 	@$(find_python); "$$python" tools/release.py check "$(TAG)"

@@ -32,6 +32,10 @@ def make_wheel(path, files, metadata):
         for name in sorted(files):
             archive.write(ROOT / name, name)
         archive.writestr("rpn_lib-0.dist-info/METADATA", metadata)
+        archive.writestr("rpn_lib-0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+        archive.writestr("rpn_lib-0.dist-info/RECORD", "")
+        command = "[console_scripts]\nrpn = rpn_lib.cli:main\n"
+        archive.writestr("rpn_lib-0.dist-info/entry_points.txt", command)
     return path
 
 
@@ -73,6 +77,22 @@ def test_the_dependencies_of_pyproject_are_those_of_the_wheel_above():
     assert names - {"numpy"} == set(
         asked
     )  # numpy: torch hands its tensors over with it
+
+
+def test_an_installed_wheel_passes_tests_without_the_checkout(wheel, tmp_path, capfd):
+    release.check_installed(wheel, ("tests/test_boxes.py",), "rpn_lib.models")
+    assert re.search(r"\d\d passed", capfd.readouterr().out)
+    # The checkout has the weights that this one lacks.
+    files = release.library_files(ROOT) - {"rpn_lib/scenes.pt"}
+    path = tmp_path / "rpn_lib-0-py3-none-any.whl"
+    broken = make_wheel(path, files, METADATA.format(more=BASE))
+    with pytest.raises(release.ReleaseError, match="fails tests once installed"):
+        release.check_installed(broken, (), "rpn_lib.models")
+    assert "scenes.pt" in capfd.readouterr().out
+
+
+def test_the_tests_of_a_wheel_are_there():
+    assert all((ROOT / name).is_file() for name in release.TESTS)
 
 
 @pytest.fixture
