@@ -82,6 +82,7 @@ notebooks: setup ## run again, and save, the notebooks whose code or library cha
 	$(PY) tools/notebooks.py
 
 test: lint book ## lint, build the book, run every test
+	@$(PY) tools/status.py --begin
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --junitxml=_build/reports/tests.xml tests rpn_lib
 	$(nbval) --junitxml=_build/reports/notebooks.xml $$books
 

@@ -1,7 +1,6 @@
 """What the packages hold and need, and what a release says of itself."""
 
 import re
-import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import release  # noqa: E402
-from repository import version  # noqa: E402
 
 METADATA = """Metadata-Version: 2.4
 Name: rpn_lib
@@ -98,7 +96,9 @@ def test_the_tests_of_a_wheel_are_there():
 @pytest.fixture
 def tree(tmp_path):
     (tmp_path / "rpn_lib").mkdir()
-    shutil.copy(ROOT / "rpn_lib" / "__init__.py", tmp_path / "rpn_lib")
+    (tmp_path / "rpn_lib" / "__init__.py").write_text('__version__ = "9.1.0"\n')
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "status.md").write_text("\nrpn_lib 9.1.0, torch 9.\n")
     return tmp_path
 
 
@@ -112,11 +112,17 @@ def test_notes_are_the_section_of_the_version(tree):
 
 
 def test_a_tag_that_is_not_the_version_is_refused(tree):
-    number = version(ROOT)
-    (tree / "CHANGELOG.md").write_text(f"## [{number}]\n\nAll.\n")
-    release.check_tag(f"v{number}", tree)
-    with pytest.raises(release.ReleaseError, match=f"tag v{number}"):
+    (tree / "CHANGELOG.md").write_text("## [9.1.0]\n\nAll.\n")
+    release.check_tag("v9.1.0", tree)
+    with pytest.raises(release.ReleaseError, match=r"tag v9\.1\.0"):
         release.check_tag("v99.0", tree)
     (tree / "CHANGELOG.md").write_text("## [Unreleased]\n\nAll.\n")
     with pytest.raises(release.ReleaseError, match="Unreleased"):
-        release.check_tag(f"v{number}", tree)
+        release.check_tag("v9.1.0", tree)
+
+
+def test_a_status_page_of_another_version_is_refused(tree):
+    (tree / "CHANGELOG.md").write_text("## [9.1.0]\n\nAll.\n")
+    (tree / "book" / "status.md").write_text("\nrpn_lib 9.0.0, torch 9.\n")
+    with pytest.raises(release.ReleaseError, match=r"make test status.\n.*9\.1\.0"):
+        release.check_tag("v9.1.0", tree)

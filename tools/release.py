@@ -4,7 +4,7 @@ python tools/release.py build            # dist/: sdist and wheel, built and che
 python tools/release.py imports WHEEL    # which modules go without the extras?
 python tools/release.py test WHEEL       # install it, and run tests against it
 python tools/release.py notes v0.1.0     # the section of CHANGELOG.md
-python tools/release.py check v0.1.0     # is the tag that of the version?
+python tools/release.py check v0.1.0     # is everything of the version of the tag?
 """
 
 import argparse
@@ -22,6 +22,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import status
 from repository import ROOT, version
 
 # What a wheel holds besides modules.
@@ -294,7 +295,7 @@ def notes(tag: str, root: Path = ROOT) -> str:
 
 
 def check_tag(tag: str, root: Path = ROOT) -> None:
-    """The tag names the version in rpn_lib/__init__.py, and there are notes for it."""
+    """The tag names the version in rpn_lib/__init__.py; notes and status are of it."""
     number = version(root)
     if tag != f"v{number}":
         raise ReleaseError(
@@ -302,6 +303,11 @@ def check_tag(tag: str, root: Path = ROOT) -> None:
             "or change __version__ and run make set-repository."
         )
     notes(tag, root)
+    stale = [f"  {line}" for line in status.stale(root)]
+    if stale:
+        raise ReleaseError(
+            "\n".join(["book/status.md is stale: run make test status.", *stale])
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
