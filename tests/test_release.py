@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import release  # noqa: E402
+from repository import version  # noqa: E402
 
 METADATA = """Metadata-Version: 2.4
 Name: rpn_lib
@@ -119,6 +120,23 @@ def test_a_tag_that_is_not_the_version_is_refused(tree):
     (tree / "CHANGELOG.md").write_text("## [Unreleased]\n\nAll.\n")
     with pytest.raises(release.ReleaseError, match="Unreleased"):
         release.check_tag("v9.1.0", tree)
+
+
+@pytest.mark.parametrize("tag", ["v9.1.0", "v9.1.0.dev0"])
+def test_a_version_in_development_is_not_released(tree, tag):
+    (tree / "rpn_lib" / "__init__.py").write_text('__version__ = "9.1.0.dev0"\n')
+    (tree / "CHANGELOG.md").write_text(
+        "## [9.1.0]\n\nAll.\n\n## [9.1.0.dev0]\n\nAll.\n"
+    )
+    (tree / "book" / "status.md").write_text("\nrpn_lib 9.1.0.dev0, torch 9.\n")
+    with pytest.raises(release.ReleaseError, match="take the suffix off"):
+        release.check_tag(tag, tree)
+
+
+def test_what_the_changelog_has_no_number_for_is_in_development():
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    released = f"## [{version(ROOT)}]" in changes
+    assert released == (".dev" not in version(ROOT))
 
 
 def test_a_status_page_of_another_version_is_refused(tree):

@@ -297,6 +297,11 @@ def notes(tag: str, root: Path = ROOT) -> str:
 def check_tag(tag: str, root: Path = ROOT) -> None:
     """The tag names the version in rpn_lib/__init__.py; notes and status are of it."""
     number = version(root)
+    if ".dev" in number:
+        raise ReleaseError(
+            f"rpn_lib/__init__.py says {number}, which is never released: take the "
+            "suffix off, run make set-repository, commit, and tag again."
+        )
     if tag != f"v{number}":
         raise ReleaseError(
             f"The tag is {tag!r} and rpn_lib/__init__.py says {number}: tag v{number}, "
