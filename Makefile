@@ -125,7 +125,7 @@ lock: ## write requirements.txt anew from pyproject.toml and requirements.in
 	@echo "requirements.txt is up to date. Now run make test."
 
 dist: setup ## build sdist and wheel into dist/ and check them
-	@$(call with_tools,hatchling twine)
+	@$(call with_tools,hatchling hatch-fancy-pypi-readme twine)
 	_build/tools/bin/python tools/release.py build
 	_build/tools/bin/twine check --strict dist/rpn_lib-*
 	$(PY) tools/release.py imports dist/rpn_lib-*.whl
