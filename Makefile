@@ -82,6 +82,7 @@ notebooks: setup ## run again, and save, the notebooks whose code or library cha
 	$(PY) tools/notebooks.py
 
 test: lint book ## lint, build the book, run every test
+	@$(PY) tools/status.py --begin
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --junitxml=_build/reports/tests.xml tests rpn_lib
 	$(nbval) --junitxml=_build/reports/notebooks.xml $$books
 
@@ -124,10 +125,11 @@ lock: ## write requirements.txt anew from pyproject.toml and requirements.in
 	@echo "requirements.txt is up to date. Now run make test."
 
 dist: setup ## build sdist and wheel into dist/ and check them
-	@$(call with_tools,hatchling twine)
+	@$(call with_tools,hatchling hatch-fancy-pypi-readme twine)
 	_build/tools/bin/python tools/release.py build
 	_build/tools/bin/twine check --strict dist/rpn_lib-*
 	$(PY) tools/release.py imports dist/rpn_lib-*.whl
+	OMP_NUM_THREADS=1 $(PY) tools/release.py test dist/rpn_lib-*.whl
 
 check-release: ## does TAG=v1.2.3 name the version, and has CHANGELOG.md a section for it?
 	@$(find_python); "$$python" tools/release.py check "$(TAG)"

@@ -11,7 +11,7 @@ The names that users need stand here. Each is loaded when it is first asked for,
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from rpn_lib.anchors import AnchorGenerator as AnchorGenerator

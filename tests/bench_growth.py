@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import io
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,9 @@ from torchvision.ops import box_iou, nms
 from rpn_lib import AnchorGenerator, ShapesDataset, fast, trained_rpn
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from status import processor  # noqa: E402
+
 PAGE = ROOT / "book" / "speed.md"
 REPORT = ROOT / "_build" / "reports" / "bench.json"
 STRIDES, SIZES = (4, 8, 16, 32, 64), (32, 64, 128, 256, 512)
@@ -317,15 +319,6 @@ one of the ratio, and of the time where torchvision has no such work.
 def public(package):
     """The version of a package, without what says which build it is."""
     return package.__version__.partition("+")[0]
-
-
-def processor():
-    """What the machine says of its processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(x.split(": ", 1)[1] for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def main():

@@ -1,7 +1,6 @@
 """What the packages hold and need, and what a release says of itself."""
 
 import re
-import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -32,6 +31,10 @@ def make_wheel(path, files, metadata):
         for name in sorted(files):
             archive.write(ROOT / name, name)
         archive.writestr("rpn_lib-0.dist-info/METADATA", metadata)
+        archive.writestr("rpn_lib-0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+        archive.writestr("rpn_lib-0.dist-info/RECORD", "")
+        command = "[console_scripts]\nrpn = rpn_lib.cli:main\n"
+        archive.writestr("rpn_lib-0.dist-info/entry_points.txt", command)
     return path
 
 
@@ -75,10 +78,28 @@ def test_the_dependencies_of_pyproject_are_those_of_the_wheel_above():
     )  # numpy: torch hands its tensors over with it
 
 
+def test_an_installed_wheel_passes_tests_without_the_checkout(wheel, tmp_path, capfd):
+    release.check_installed(wheel, ("tests/test_boxes.py",), "rpn_lib.models")
+    assert re.search(r"\d\d passed", capfd.readouterr().out)
+    # The checkout has the weights that this one lacks.
+    files = release.library_files(ROOT) - {"rpn_lib/scenes.pt"}
+    path = tmp_path / "rpn_lib-0-py3-none-any.whl"
+    broken = make_wheel(path, files, METADATA.format(more=BASE))
+    with pytest.raises(release.ReleaseError, match="fails tests once installed"):
+        release.check_installed(broken, (), "rpn_lib.models")
+    assert "scenes.pt" in capfd.readouterr().out
+
+
+def test_the_tests_of_a_wheel_are_there():
+    assert all((ROOT / name).is_file() for name in release.TESTS)
+
+
 @pytest.fixture
 def tree(tmp_path):
     (tmp_path / "rpn_lib").mkdir()
-    shutil.copy(ROOT / "rpn_lib" / "__init__.py", tmp_path / "rpn_lib")
+    (tmp_path / "rpn_lib" / "__init__.py").write_text('__version__ = "9.1.0"\n')
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "status.md").write_text("\nrpn_lib 9.1.0, torch 9.\n")
     return tmp_path
 
 
@@ -92,11 +113,34 @@ def test_notes_are_the_section_of_the_version(tree):
 
 
 def test_a_tag_that_is_not_the_version_is_refused(tree):
-    number = version(ROOT)
-    (tree / "CHANGELOG.md").write_text(f"## [{number}]\n\nAll.\n")
-    release.check_tag(f"v{number}", tree)
-    with pytest.raises(release.ReleaseError, match=f"tag v{number}"):
+    (tree / "CHANGELOG.md").write_text("## [9.1.0]\n\nAll.\n")
+    release.check_tag("v9.1.0", tree)
+    with pytest.raises(release.ReleaseError, match=r"tag v9\.1\.0"):
         release.check_tag("v99.0", tree)
     (tree / "CHANGELOG.md").write_text("## [Unreleased]\n\nAll.\n")
     with pytest.raises(release.ReleaseError, match="Unreleased"):
-        release.check_tag(f"v{number}", tree)
+        release.check_tag("v9.1.0", tree)
+
+
+@pytest.mark.parametrize("tag", ["v9.1.0", "v9.1.0.dev0"])
+def test_a_version_in_development_is_not_released(tree, tag):
+    (tree / "rpn_lib" / "__init__.py").write_text('__version__ = "9.1.0.dev0"\n')
+    (tree / "CHANGELOG.md").write_text(
+        "## [9.1.0]\n\nAll.\n\n## [9.1.0.dev0]\n\nAll.\n"
+    )
+    (tree / "book" / "status.md").write_text("\nrpn_lib 9.1.0.dev0, torch 9.\n")
+    with pytest.raises(release.ReleaseError, match="take the suffix off"):
+        release.check_tag(tag, tree)
+
+
+def test_what_the_changelog_has_no_number_for_is_in_development():
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    released = f"## [{version(ROOT)}]" in changes
+    assert released == (".dev" not in version(ROOT))
+
+
+def test_a_status_page_of_another_version_is_refused(tree):
+    (tree / "CHANGELOG.md").write_text("## [9.1.0]\n\nAll.\n")
+    (tree / "book" / "status.md").write_text("\nrpn_lib 9.0.0, torch 9.\n")
+    with pytest.raises(release.ReleaseError, match=r"make test status.\n.*9\.1\.0"):
+        release.check_tag("v9.1.0", tree)

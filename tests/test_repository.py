@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import repository  # noqa: E402
@@ -61,6 +66,25 @@ def test_the_address_is_written_everywhere_and_taken_back(copy):
     assert "ann-lee" not in "".join(texts(copy).values())
     set_to("", copy)
     assert texts(copy) == empty
+
+
+def test_links_of_the_package_s_page_are_whole_addresses(copy):
+    """As hatch-fancy-pypi-readme makes them: PyPI has no files of ours."""
+    set_to(ANN, copy)
+    settings = tomllib.loads((copy / "pyproject.toml").read_text())
+    hook = settings["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    (fragment,) = hook["fragments"]
+    text = (copy / fragment["path"]).read_text()
+    relative = re.findall(r"\]\((?!http)([^)]+)\)", text)
+    assert {"LICENSE", "book/static/trained.jpg"} <= set(relative)
+    for one in hook["substitutions"]:
+        text = re.sub(one["pattern"], one["replacement"], text)
+    assert re.findall(r"\]\((?!https://)", text) == []
+    assert f"]({ANN}/blob/main/LICENSE)" in text
+    assert re.search(rf"!\[[^]]*\]\({ANN}/raw/main/book/static/trained.jpg\)", text)
+    links = re.findall(rf"\]\({ANN}/(?:raw|blob)/main/([^)#]+)", text)
+    assert set(links) == {link.partition("#")[0] for link in relative}
+    assert all((ROOT / link).exists() for link in links)
 
 
 def test_a_chapter_keeps_all_but_its_link_and_its_set_up_lines(copy):

@@ -4,8 +4,8 @@
 
 Each page of the book is printed by itself. Then the pages are put together: contents
 with page numbers and bookmarks before them, a number at the foot of each, and links
-from chapter to chapter that stay within the file. Explorers show their first state and
-say where the sliders are.
+from chapter to chapter, and to their sections, that stay within the file. Explorers
+show their first state and say where the sliders are.
 """
 
 import argparse
@@ -14,13 +14,13 @@ import io
 import sys
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import chromium
 import yaml
 from playwright.sync_api import Browser, sync_playwright
 from pypdf import PdfReader, PdfWriter
-from pypdf.generic import ArrayObject, NameObject
+from pypdf.generic import ArrayObject, DictionaryObject, NameObject, TextStringObject
 
 from rpn_lib import __version__
 
@@ -36,6 +36,8 @@ SCRIPT = """() => {
   document.querySelectorAll('.tag_solution > details > summary').forEach(part => {
     part.textContent = 'Solution';
   });
+  const folded = '.tag_hide-cell:not(.tag_solution) > details > summary';
+  document.querySelectorAll(folded).forEach(part => part.remove());
   // Where the book is published, the page can be found.
   const address = document.querySelector('link[rel=canonical]')?.href;
   document.querySelectorAll('rpn-explorer').forEach(part => {
@@ -47,6 +49,16 @@ SCRIPT = """() => {
     note.style.fontStyle = 'italic';
     part.after(note);
   });
+  // Chromium notes the place of what is linked to within the page, and other pages
+  // may link to any part.
+  const links = document.createElement('p');
+  links.hidden = true;
+  document.querySelectorAll('[id]').forEach(part => {
+    const link = document.createElement('a');
+    link.href = `#${encodeURIComponent(part.id)}`;
+    links.append(link);
+  });
+  document.body.append(links);
 }"""
 
 
@@ -129,14 +141,20 @@ def put_together(browser: Browser, pages: list[Page], out: Path) -> int:
         front = _front(browser, pages, offset=len(front.pages))
     writer = PdfWriter()
     writer.append(front, import_outline=False)
-    starts, start = {}, len(front.pages)
+    starts, start, parts = {}, len(front.pages), {}
     for page in pages:
         starts[page.path.resolve()] = start
+        found = _named_parts(page)
         writer.append(page.printed, import_outline=False)
+        for name, (number, place) in found.items():
+            goal = writer.pages[start + number].indirect_reference
+            parts[page.path.resolve(), name] = ArrayObject([goal, *place])
         start += len(page.printed.pages)
+    # Pages share names, such as `exercises`, of which pypdf keeps the first.
+    writer.root_object.pop("/Names", None)
     _bookmarks(writer, pages, starts)
     _number_sheets(browser, writer, first=len(front.pages))
-    _keep_links_inside(writer, starts)
+    _keep_links_inside(writer, starts, parts)
     writer.add_metadata(
         {
             "/Title": "Developing the Region Proposal Network",
@@ -219,8 +237,42 @@ def _number_sheets(browser: Browser, writer: PdfWriter, first: int) -> None:
         sheet.merge_page(number)
 
 
-def _keep_links_inside(writer: PdfWriter, starts: dict[Path, int]) -> None:
-    """Links to pages of the book lead to their sheets; those to other files are cut."""
+def _named_parts(page: Page) -> dict[str, tuple[int, ArrayObject]]:
+    """The parts of a page that have names: `(sheet, place on it)` of each.
+
+    Links of the page to them become addresses, as those of other pages are.
+    """
+    found = {}
+    for name, place in page.printed.named_destinations.items():
+        number = page.printed.get_destination_page_number(place)
+        found[name.removeprefix("/")] = (number, place.dest_array[1:])
+    found.pop("", None)  # the top of the page
+    for sheet in page.printed.pages:
+        for reference in sheet.get("/Annots") or []:
+            link = reference.get_object()
+            if "/Dest" in link:
+                name = quote(str(link.pop("/Dest")).removeprefix("/"))
+                address = TextStringObject(f"{page.path.as_uri()}#{name}")
+                link[NameObject("/A")] = DictionaryObject(
+                    {
+                        NameObject("/S"): NameObject("/URI"),
+                        NameObject("/URI"): address,
+                    }
+                )
+    return found
+
+
+def _keep_links_inside(
+    writer: PdfWriter,
+    starts: dict[Path, int],
+    parts: dict[tuple[Path, str], ArrayObject],
+) -> None:
+    """Links to pages of the book, or to parts of these, lead to their sheets.
+
+    Links to other files are cut. A part is named by its page too, as in
+    `book/glossary#crowd`.
+    """
+    named = set()
     for sheet in writer.pages:
         for reference in sheet.get("/Annots") or []:
             link = reference.get_object()
@@ -228,9 +280,17 @@ def _keep_links_inside(writer: PdfWriter, starts: dict[Path, int]) -> None:
             if address.scheme != "file":
                 continue
             del link[NameObject("/A")]
-            target = starts.get(Path(unquote(address.path)).resolve())
-            if target is not None:
-                goal = writer.pages[target].indirect_reference
+            path = Path(unquote(address.path)).resolve()
+            fragment = unquote(address.fragment)
+            if (path, fragment) in parts:
+                name = f"{path.parent.name}/{path.stem}#{fragment}"
+                if name not in named:
+                    place = parts[path, fragment]
+                    writer.add_named_destination_array(TextStringObject(name), place)
+                    named.add(name)
+                link[NameObject("/Dest")] = TextStringObject(name)
+            elif path in starts:
+                goal = writer.pages[starts[path]].indirect_reference
                 link[NameObject("/Dest")] = ArrayObject([goal, NameObject("/Fit")])
 
 

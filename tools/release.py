@@ -2,27 +2,38 @@
 
 python tools/release.py build            # dist/: sdist and wheel, built and checked
 python tools/release.py imports WHEEL    # which modules go without the extras?
+python tools/release.py test WHEEL       # install it, and run tests against it
 python tools/release.py notes v0.1.0     # the section of CHANGELOG.md
-python tools/release.py check v0.1.0     # is the tag that of the version?
+python tools/release.py check v0.1.0     # is everything of the version of the tag?
 """
 
 import argparse
 import ast
 import importlib.metadata as metadata
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import venv
 import zipfile
 from pathlib import Path
 
+import status
 from repository import ROOT, version
 
 # What a wheel holds besides modules.
 DATA = {"py.typed", "scenes.pt", "explorer.js"}
 DATA |= {"experiments_scenes.json", "experiments_bccd.json"}
+# The tests of the core, which need the library alone; its doctests reach the rest.
+CORE = (
+    *("boxes", "anchors", "coverage", "backbones", "network", "transforms"),
+    *("matching", "loss", "rpn", "nms", "evaluation", "unchanged"),
+)
+TESTS = tuple(f"tests/test_{name}.py" for name in CORE)
 
 
 class ReleaseError(Exception):
@@ -207,6 +218,66 @@ def check_imports(wheel: Path) -> None:
             )
 
 
+# ---- Do they work once installed? ----------------------------------------------------
+
+
+def make_environment(folder: Path) -> Path:
+    """A new environment with the packages of this one, but not its rpn_lib; its Python.
+
+    They are reached by a .pth file, which saves gigabytes. The .pth files among them
+    are not followed, so an editable install of this checkout is not seen.
+    """
+    venv.create(folder, clear=True, symlinks=True, with_pip=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    shared = [path for path in sys.path if Path(path).name.endswith("-packages")]
+    (site / "shared.pth").write_text("\n".join(shared), "utf-8")
+    return folder / "bin" / "python"
+
+
+WHERE = "import os, rpn_lib; print(os.path.realpath(rpn_lib.__file__))"
+
+
+def check_installed(
+    wheel: Path, tests: tuple[str, ...] = TESTS, doctests: str = "rpn_lib"
+) -> None:
+    """Install a wheel into an environment of its own, and run tests there.
+
+    Args:
+        wheel: what is installed, without what it needs.
+        tests: files of this checkout; all of tests/ is copied elsewhere.
+        doctests: the package or module whose examples are run, as installed.
+    """
+    # Neither the checkout nor options of the user's pytest.
+    hidden = {"PYTHONPATH", "PYTEST_ADDOPTS", "PYTHONHOME"}
+    clean = {name: text for name, text in os.environ.items() if name not in hidden}
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made).resolve()
+        python = make_environment(folder / "environment")
+        away = folder / "away"
+        shutil.copytree(ROOT / "tests", away / "tests")
+        shutil.copy(ROOT / "conftest.py", away)
+        (away / "pytest.ini").write_text("[pytest]\n")
+
+        def run(*command: str | Path, failing: str) -> str:
+            done = subprocess.run(
+                command, cwd=away, env=clean, stdout=subprocess.PIPE, text=True
+            )
+            if done.returncode:
+                print(done.stdout)
+                raise ReleaseError(f"{wheel.name} {failing} (see above).")
+            return done.stdout.strip()
+
+        pip = (python, "-m", "pip", "install", "-q", "--no-index", "--no-deps")
+        run(*pip, wheel.resolve(), failing="cannot be installed")
+        found = run(python, "-c", WHERE, failing="cannot be imported")
+        if not Path(found).is_relative_to(folder):
+            raise ReleaseError(f"rpn_lib comes from {found}, not from {wheel.name}.")
+        run(python.with_name("rpn"), "--version", failing="lacks the command rpn")
+        pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+        selected = ("--doctest-modules", "--pyargs", *tests, doctests)
+        print(run(*pytest, *selected, failing="fails tests once installed"))
+
+
 # ---- What a release brings -----------------------------------------------------------
 
 
@@ -224,20 +295,30 @@ def notes(tag: str, root: Path = ROOT) -> str:
 
 
 def check_tag(tag: str, root: Path = ROOT) -> None:
-    """The tag names the version in rpn_lib/__init__.py, and there are notes for it."""
+    """The tag names the version in rpn_lib/__init__.py; notes and status are of it."""
     number = version(root)
+    if ".dev" in number:
+        raise ReleaseError(
+            f"rpn_lib/__init__.py says {number}, which is never released: take the "
+            "suffix off, run make set-repository, commit, and tag again."
+        )
     if tag != f"v{number}":
         raise ReleaseError(
             f"The tag is {tag!r} and rpn_lib/__init__.py says {number}: tag v{number}, "
             "or change __version__ and run make set-repository."
         )
     notes(tag, root)
+    stale = [f"  {line}" for line in status.stale(root)]
+    if stale:
+        raise ReleaseError(
+            "\n".join(["book/status.md is stale: run make test status.", *stale])
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=("build", "imports", "notes", "check"))
+    parser.add_argument("task", choices=("build", "imports", "test", "notes", "check"))
     parser.add_argument("what", nargs="?", default="", help="the tag, or the wheel")
     options = parser.parse_args(arguments)
     try:
@@ -245,6 +326,8 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(map(str, build(ROOT / "dist"))))
         elif options.task == "imports":
             check_imports(Path(options.what))
+        elif options.task == "test":
+            check_installed(Path(options.what))
         elif options.task == "notes":
             print(notes(options.what), end="")
         else:

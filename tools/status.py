@@ -1,26 +1,79 @@
 """Write the status page of the book from what the last runs have measured.
 
     python tools/status.py               # book/status.md, from _build/reports
+    python tools/status.py --begin       # before the tests: notes what is tested
 
-`make test` leaves two reports in JUnit's format, `tests.xml` and `notebooks.xml`, and
-`make bench` leaves `bench.json`.
+`make test` begins by noting in `run.json` what is tested, and with what. It leaves two
+reports in JUnit's format, `tests.xml` and `notebooks.xml`, and `make bench` leaves
+`bench.json`. Needs nothing but Python.
 """
 
 import argparse
 import datetime
+import functools
 import json
 import platform
+import re
+import subprocess
 import sys
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from xml.etree import ElementTree
 
-import nbformat
+import repository
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "_build" / "reports"
 PAGE = ROOT / "book" / "status.md"
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "jupyter-book", "nbval")
+OF_A_RUN = ("run.json", "tests.xml", "notebooks.xml")
+NOT_COMPARED = "nbval-ignore-output"
+
+
+# ---- Before a run --------------------------------------------------------------------
+
+
+def begin(reports, root=ROOT):
+    """Remove the reports of an older run, and note what this one tests.
+
+    What is noted is true of the run: when the page is written, other versions may be
+    installed and another commit checked out.
+    """
+    reports.mkdir(parents=True, exist_ok=True)
+    for name in OF_A_RUN:
+        (reports / name).unlink(missing_ok=True)
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    run = {
+        "commit": commit(root),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": processor(),
+        "versions": {"rpn_lib": repository.version(root), **versions},
+    }
+    (reports / "run.json").write_text(json.dumps(run, indent=1), "utf-8")
+
+
+def commit(root):
+    """The commit that is checked out, and whether files differ from it."""
+    command = ["git", "describe", "--always", "--abbrev=10", "--exclude=*"]
+    command.append("--dirty= with changes")
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def processor():
+    """What the machine says of its processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(x.split(": ", 1)[1] for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+# ---- After it ------------------------------------------------------------------------
 
 
 def read(path):
@@ -41,23 +94,46 @@ def chapters(suite):
     """For each notebook its cells that were run, and their seconds."""
     found = {}
     for case in suite.iter("testcase"):
-        parts = case.get("classname").split(".")  # notebooks.01_boxes.ipynb
-        stem = next(part for part in parts if part[:2].isdigit())
-        cells, seconds = found.get(stem, (0, 0.0))
-        found[stem] = (cells + 1, seconds + float(case.get("time")))
+        cells, seconds = found.get(stem_of(case), (0, 0.0))
+        found[stem_of(case)] = (cells + 1, seconds + float(case.get("time")))
     return dict(sorted(found.items()))
 
 
-def title(stem, folder=ROOT / "notebooks"):
+def stem_of(case):
+    """The notebook that a cell belongs to, by its name `notebooks.01_boxes.ipynb`."""
+    parts = case.get("classname").split(".")
+    return next(part for part in parts if part[:2].isdigit())
+
+
+def not_compared(suite, root=ROOT):
+    """How many cells went through whose outputs are not compared, as their tags say."""
+    found = 0
+    for case in suite.iter("testcase"):
+        if not {child.tag for child in case} & {"failure", "error", "skipped"}:
+            number = int(case.get("name").removeprefix("Cell "))
+            cell = code_cells(root / "notebooks" / f"{stem_of(case)}.ipynb")[number]
+            found += NOT_COMPARED in cell["metadata"].get("tags", [])
+    return found
+
+
+@functools.cache
+def code_cells(path):
+    """The code cells of a notebook, in order."""
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def title(stem, root=ROOT):
     """What a chapter is called."""
-    notebook = nbformat.read(folder / f"{stem}.ipynb", as_version=4)
-    return notebook.cells[0].source.splitlines()[0].removeprefix("# ")
+    path = root / "notebooks" / f"{stem}.ipynb"
+    first = json.loads(path.read_text("utf-8"))["cells"][0]
+    return "".join(first["source"]).splitlines()[0].removeprefix("# ")
 
 
-def read_bench(path):
-    """What `make bench` has measured."""
+def read_json(path, task):
+    """What a task of make has left there."""
     if not path.exists():
-        sys.exit(f"{path} is missing: run make bench first.")
+        sys.exit(f"{path} is missing: run make {task} first.")
     return json.loads(path.read_text("utf-8"))
 
 
@@ -70,26 +146,29 @@ def ratios(bench):
             yield f"| {row['name']} | {ratio:.2f} | {row['goal']:g}{missed} |"
 
 
-def page(tests, notebooks, bench):
+def page(run, tests, notebooks, bench):
     """The text of the page."""
     day = datetime.datetime.fromisoformat(tests.get("timestamp")).date().isoformat()
     passed, failed, skipped = counts(tests)
     cells, cells_failed, _ = counts(notebooks)
+    ignored = not_compared(notebooks)
     rows = [
         f"| [{title(stem)}](../notebooks/{stem}.ipynb) | {number} | {seconds:.0f} |"
         for stem, (number, seconds) in chapters(notebooks).items()
     ]
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {of}" for name, of in run["versions"].items())
     return f"""# Status
 
-What the run of {day} found that wrote this page (`make test`, then `make status`), with
-Python {platform.python_version()} on {platform.system()}, {platform.machine()}:
+What the run of {day} found (`make test`; `make status` writes this page). It tested
+commit {run["commit"]} with Python {run["python"]} on {run["system"]},
+{run["processor"]}:
 {versions}.
 
 - **Tests**: {passed} passed, {failed} failed, {skipped} skipped, in
   {float(tests.get("time")) / 60:.0f} minutes.
-- **Cells of notebooks** run again and compared with the stored outputs: {cells} equal,
-  {cells_failed} different.
+- **Cells of notebooks** run again and compared with the stored outputs:
+  {cells - ignored} equal, {cells_failed} different. {ignored} more were run but not
+  compared, since what they print differs from run to run.
 
 How long the cells of each chapter took, several notebooks side by side:
 
@@ -107,15 +186,35 @@ rows):
 """
 
 
-def main():
+def stale(root=ROOT):
+    """What the page says that is no longer so, a line each: before a release."""
+    text = (root / "book" / "status.md").read_text("utf-8")
+    number = repository.version(root)
+    if not re.search(rf"^rpn_lib {re.escape(number)},", text, re.M):
+        yield f"it is not of a run of rpn_lib {number}"
+    listed = dict(re.findall(r"/(\d\d_\w+)\.ipynb\) \| (\d+) \|", text))
+    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        there, said = len(code_cells(path)), int(listed.pop(path.stem, 0))
+        if said != there:
+            yield f"{path.name} has {there} cells of code, and the page says {said}"
+    for stem in listed:
+        yield f"there is no notebooks/{stem}.ipynb"
+
+
+def main(arguments=None):
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--begin", action="store_true", help="a run of the tests")
     parser.add_argument("--reports", type=Path, default=REPORTS)
     parser.add_argument("--out", type=Path, default=PAGE)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.begin:
+        begin(options.reports)
+        return 0
+    run = read_json(options.reports / "run.json", "test")
     suites = [read(options.reports / f"{n}.xml") for n in ("tests", "notebooks")]
-    bench = read_bench(options.reports / "bench.json")
-    options.out.write_text(page(*suites, bench), "utf-8")
+    bench = read_json(options.reports / "bench.json", "bench")
+    options.out.write_text(page(run, *suites, bench), "utf-8")
     print(f"wrote {options.out}")
     return 0
 
