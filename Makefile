@@ -145,6 +145,8 @@ newest: ## make test with the newest version of every package, in .venv-newest
 	$(MAKE) test VENV=.venv-newest
 
 oldest: ## the tests of the library with the oldest torch that is supported, in .venv-oldest
+	@$(find_python); "$$python" -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || { \
+	  echo "torch 2.4 and NumPy 1.26 are not made for Python $$version: make oldest PYTHON=python3.12, or an older one." >&2; exit 1; }
 	@$(call fresh_venv,'torch==2.4.*' 'torchvision==0.19.*' 'numpy<2')
 	$(MAKE) test-library VENV=.venv-oldest
 

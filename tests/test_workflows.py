@@ -1,8 +1,10 @@
 """The workflows keep their rules: pinned actions, least permissions, make targets."""
 
 import re
+from itertools import product
 from pathlib import Path
 
+import colab
 import pytest
 import yaml
 
@@ -15,6 +17,14 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 
 def each(files):
     return pytest.mark.parametrize("path", files, ids=lambda path: path.stem)
+
+
+def rows(job):
+    """The rows of a job's matrix: `{}` alone where it has none."""
+    matrix = job.get("strategy", {}).get("matrix", {})
+    given = {name: some for name, some in matrix.items() if name != "include"}
+    plain = [dict(zip(given, row)) for row in product(*given.values())]
+    return matrix.get("include", []) + (plain if given else []) or [{}]
 
 
 def steps(path):
@@ -58,8 +68,21 @@ def test_permissions_concurrency_and_limits_are_given(path):
     assert document["concurrency"]["group"]
     for job in document["jobs"].values():
         assert job["timeout-minutes"] <= 90
-        tasks = job.get("strategy", {}).get("matrix", {}).get("task", [])
-        assert set(tasks) <= TARGETS
+        assert {row["task"] for row in rows(job) if "task" in row} <= TARGETS
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@"):
                 assert step["with"]["persist-credentials"] is False
+
+
+def test_the_oldest_versions_get_a_python_that_they_have_wheels_for():
+    weekly = yaml.safe_load((GITHUB / "workflows" / "weekly.yml").read_text())
+    job = weekly["jobs"]["check"]
+    found = [row for row in rows(job) if "oldest" in (row["task"], row.get("colab"))]
+    assert len(found) == 2
+    for row in found:
+        colab.refuse_new_python(tuple(map(int, row["python"].split("."))))
+    ran = {row["colab"] for row in rows(job) if row["task"] == "colab"}
+    assert ran == {*colab.environments()}
+    assert job["env"]["COLAB"] == "${{ matrix.colab }}"
+    (python,) = [s for s in job["steps"] if "setup-python" in s.get("uses", "")]
+    assert python["with"]["python-version"] == "${{ matrix.python }}"
