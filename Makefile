@@ -136,9 +136,12 @@ release: check-release ## publish the files of dist/ on GitHub, under TAG, with 
 	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
 	@$(find_python); "$$python" tools/release.py notes "$(TAG)" | gh release create "$(TAG)" --verify-tag --notes-file - dist/rpn_lib-*
 
-test-library: setup ## the tests of the library alone: no book, no notebooks, no browser
-	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib --ignore tests/browser --ignore tests/test_book.py \
-	  --ignore tests/test_notebooks.py --ignore tests/test_repository.py
+test-library: setup ## the tests of the library alone: no book, no notebooks, no browser, no tools
+	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib --ignore tests/browser \
+	  $(patsubst %,--ignore tests/test_%.py,$(of_tools))
+
+# Tests of the book, the notebooks and what makes them, which run on Linux and macOS.
+of_tools = book chapter colab makefile notebooks photographs portable release repository status workflows
 
 newest: ## make test with the newest version of every package, in .venv-newest
 	@$(call fresh_venv,--upgrade)

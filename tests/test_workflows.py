@@ -86,3 +86,20 @@ def test_the_oldest_versions_get_a_python_that_they_have_wheels_for():
     assert job["env"]["COLAB"] == "${{ matrix.colab }}"
     (python,) = [s for s in job["steps"] if "setup-python" in s.get("uses", "")]
     assert python["with"]["python-version"] == "${{ matrix.python }}"
+
+
+def test_the_book_is_published_when_the_tests_passed_on_linux():
+    """Other systems have a workflow of their own: publishing does not wait for it."""
+    publish = (GITHUB / "workflows" / "publish.yml").read_text()
+    ci, systems = (
+        yaml.safe_load((GITHUB / "workflows" / f"{name}.yml").read_text())
+        for name in ("ci", "systems")
+    )
+    assert f"workflows: [{ci['name']}]" in publish
+    assert {job["runs-on"] for job in ci["jobs"].values()} == {"ubuntu-latest"}
+    assert any(step.get("run") == "make test" for step in ci["jobs"]["test"]["steps"])
+    library = systems["jobs"]["library"]
+    assert {"macos-latest", "windows-latest"} < {row["system"] for row in rows(library)}
+    (notebooks,) = [s for s in library["steps"] if "notebooks" in s.get("run", "")]
+    assert notebooks["if"] == "${{ matrix.system == 'ubuntu-24.04-arm' }}"
+    assert {"run": "make test-library"} in library["steps"]
