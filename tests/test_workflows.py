@@ -74,6 +74,19 @@ def test_permissions_concurrency_and_limits_are_given(path):
                 assert step["with"]["persist-credentials"] is False
 
 
+def test_a_site_leads_to_notebooks_that_name_its_repository():
+    """Colab opens what is committed: an address written on the runner would lie."""
+    publish = yaml.safe_load((GITHUB / "workflows" / "publish.yml").read_text())
+    steps = publish["jobs"]["build"]["steps"]
+    made = [step["run"].split()[1:3] for step in steps if "run" in step]
+    assert made[-1] == ["book"]
+    asked, cleared = (step for step in steps if "repository" in step.get("run", ""))
+    assert asked["run"] == 'make check-repository REPOSITORY="$GITHUB_REPOSITORY"'
+    assert asked["continue-on-error"] is True
+    assert cleared["run"] == "make set-repository URL="
+    assert cleared["if"] == f"${{{{ steps.{asked['id']}.outcome != 'success' }}}}"
+
+
 def test_the_oldest_versions_get_a_python_that_they_have_wheels_for():
     weekly = yaml.safe_load((GITHUB / "workflows" / "weekly.yml").read_text())
     job = weekly["jobs"]["check"]
