@@ -71,9 +71,14 @@ serve: book ## build the book and show it at http://127.0.0.1:8000
 	@echo "The book is at http://127.0.0.1:$(PORT)/ until you press Ctrl-C."
 	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
-nbdiff: setup ## let git show what changed in a notebook as text (once, for this clone)
-	$(BIN)/nbdime config-git --enable
-	@echo "git diff now shows cells. To undo it: $(BIN)/nbdime config-git --disable"
+nbdiff: setup ## let git show and merge notebooks cell by cell (once, for this clone)
+	@bin=$$(cd "$(BIN)" && pwd) && \
+	git config diff.jupyternotebook.command "'$$bin/git-nbdiffdriver' diff" && \
+	git config merge.jupyternotebook.name "notebooks, cell by cell" && \
+	git config merge.jupyternotebook.driver "'$$bin/git-nbmergedriver' merge %O %A %B %L %P"
+	@echo "git diff and git merge now look at cells. To undo it:"
+	@echo "  git config --remove-section diff.jupyternotebook"
+	@echo "  git config --remove-section merge.jupyternotebook"
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter-lab notebooks

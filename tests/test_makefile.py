@@ -3,11 +3,14 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = ROOT / "Makefile"
@@ -78,3 +81,74 @@ def test_what_windows_lacks_is_not_asked_of_it():
                     told = "NOT RUN" in marks or "posix" in marks
                     assert told or "sys.platform" in body, f"{path.name}: {node.name}"
     assert found >= 6
+
+
+# ---- Notebooks in git --------------------------------------------------------------
+
+
+@pytest.fixture
+def git(tmp_path):
+    """Run git in a new clone, with a PATH that has no .venv."""
+    bare = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path / "home")}
+    bare |= {f"GIT_{who}_NAME": "A" for who in ("AUTHOR", "COMMITTER")}
+    bare |= {f"GIT_{who}_EMAIL": "a@b.c" for who in ("AUTHOR", "COMMITTER")}
+    clone = tmp_path / "a clone"
+    clone.mkdir()
+
+    def run(*arguments):
+        command = ["git", "--no-pager", *arguments]
+        options = {"cwd": clone, "env": bare, "capture_output": True, "text": True}
+        return subprocess.run(command, check=True, **options).stdout
+
+    run("init", "-q", "-b", "main")
+    shutil.copy(ROOT / ".gitattributes", clone)
+    run.clone = clone
+    save(run, "x = 1", "y = 1")
+    return run
+
+
+def save(git, *sources, count=1):
+    cells = [
+        new_code_cell(source, id=f"c{n}", execution_count=count)
+        for n, source in enumerate(sources)
+    ]
+    nbformat.write(new_notebook(cells=cells), git.clone / "a.ipynb")
+    git("add", "-A")
+    git("commit", "-q", "-m", "changed")
+
+
+def nbdiff(git):
+    """`make nbdiff`, with this environment in place of .venv."""
+    done = make("nbdiff", "-o", "setup", f"VENV={sys.prefix}", folder=git.clone)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_git_shows_cells_where_no_environment_is_activated(git):
+    save(git, "x = 2", "y = 1")
+    plain = git("diff", "HEAD~1", "--", "a.ipynb")
+    assert '+    "x = 2"' in plain
+    undo = re.findall("^  git (.*)$", nbdiff(git), re.M)
+    shown = git("diff", "HEAD~1", "--", "a.ipynb")
+    assert "## modified /cells/0/source:" in shown
+    assert '"source"' not in shown
+    for command in undo:
+        git(*command.split())
+    assert git("diff", "HEAD~1", "--", "a.ipynb") == plain
+
+
+@pytest.mark.parametrize("driver", [False, True])
+def test_git_merges_what_two_have_changed(git, driver):
+    """Of what is run twice the counts differ: to text a conflict, to nbdime none."""
+    git("branch", "other")
+    save(git, "x = 2", "y = 1", count=2)
+    git("checkout", "-q", "other")
+    save(git, "x = 1", "y = 2", count=3 if driver else 1)
+    if driver:
+        with pytest.raises(subprocess.CalledProcessError):
+            git("merge", "-q", "-m", "both", "main")
+        git("merge", "--abort")
+        nbdiff(git)
+    git("merge", "-q", "-m", "both", "main")
+    merged = nbformat.read(git.clone / "a.ipynb", as_version=4)
+    assert [cell.source for cell in merged.cells] == ["x = 2", "y = 2"]
