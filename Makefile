@@ -35,7 +35,7 @@ help: ## list the tasks and the variables
 	@echo
 	@echo "Variables:"
 	@echo "  PYTHON       the interpreter that .venv is made with (default: the first that is 3.10 or newer"
-	@echo "               of python3, python3.13, python3.12, python3.11, python3.10 and python)"
+	@echo "               of python3, python3.14, python3.13, ... python3.10 and python)"
 	@echo "  TORCH_INDEX  on Linux torch brings several GB of CUDA libraries. To do without them, give the"
 	@echo "               address of a package index with CPU-only builds of torch: the one in the command"
 	@echo "               that pytorch.org's installer page shows for CPU. .venv remembers it."
@@ -257,7 +257,7 @@ venv_is_whole = test -e .venv/ready \
 # Sets $python, the interpreter, and $version, or says what is missing. To be used at the start of a recipe line.
 define find_python
 seen=; python=; \
-for name in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python3.10 python); do \
+for name in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11 python3.10 python); do \
   version=$$("$$name" -c '$(python_version)' 2>/dev/null) || continue; \
   if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then python=$$name; break; fi; \
   seen="$$seen $$name is $$version,"; \

@@ -116,3 +116,33 @@ def test_the_book_is_published_when_the_tests_passed_on_linux():
     (notebooks,) = [s for s in library["steps"] if "notebooks" in s.get("run", "")]
     assert notebooks["if"] == "${{ matrix.system == 'ubuntu-24.04-arm' }}"
     assert {"run": "make test-library"} in library["steps"]
+
+
+def test_every_python_that_is_named_is_one_that_ci_tests():
+    """Classifiers, requires-python, workflows and `make` agree on oldest and newest."""
+    text = (ROOT / "pyproject.toml").read_text()
+    named = re.findall(r"Programming Language :: Python :: (3\.\d+)", text)
+    numbers = [int(name.removeprefix("3.")) for name in named]
+    assert numbers == [*range(numbers[0], numbers[-1] + 1)]
+    oldest, newest = named[0], named[-1]
+    assert f'\nrequires-python = ">={oldest}"\n' in text
+    jobs = {}
+    for path in WORKFLOWS:
+        jobs |= yaml.safe_load(path.read_text())["jobs"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == [oldest, newest]
+    asked = {
+        row["python"] for job in jobs.values() for row in rows(job) if "python" in row
+    }
+    asked |= {
+        step["with"].get("python") or step["with"]["python-version"]
+        for job in jobs.values()
+        for step in job["steps"]
+        if re.search("setup-python|actions/setup$", step.get("uses", ""))
+    }
+    asked -= {"${{ matrix.python }}"}
+    assert max(asked, key=lambda one: int(one[2:])) == newest
+    assert asked <= {oldest, newest, "3.12"}  # of Colab
+    keep = f"${{{{ !cancelled() && matrix.python == '{newest}' }}}}"
+    assert keep in [step.get("if") for step in jobs["test"]["steps"]]
+    names = re.findall(r"python(3\.\d+) ", (ROOT / "Makefile").read_text())
+    assert {*named} <= {*names}
