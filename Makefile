@@ -35,7 +35,7 @@ help: ## list the tasks and the variables
 	@echo
 	@echo "Variables:"
 	@echo "  PYTHON       the interpreter that .venv is made with (default: the first that is 3.10 or newer"
-	@echo "               of python3, python3.13, python3.12, python3.11, python3.10 and python)"
+	@echo "               of python3, python3.14, python3.13, ... python3.10 and python)"
 	@echo "  TORCH_INDEX  on Linux torch brings several GB of CUDA libraries. To do without them, give the"
 	@echo "               address of a package index with CPU-only builds of torch: the one in the command"
 	@echo "               that pytorch.org's installer page shows for CPU. .venv remembers it."
@@ -71,9 +71,14 @@ serve: book ## build the book and show it at http://127.0.0.1:8000
 	@echo "The book is at http://127.0.0.1:$(PORT)/ until you press Ctrl-C."
 	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
-nbdiff: setup ## let git show what changed in a notebook as text (once, for this clone)
-	$(BIN)/nbdime config-git --enable
-	@echo "git diff now shows cells. To undo it: $(BIN)/nbdime config-git --disable"
+nbdiff: setup ## let git show and merge notebooks cell by cell (once, for this clone)
+	@bin=$$(cd "$(BIN)" && pwd) && \
+	git config diff.jupyternotebook.command "'$$bin/git-nbdiffdriver' diff" && \
+	git config merge.jupyternotebook.name "notebooks, cell by cell" && \
+	git config merge.jupyternotebook.driver "'$$bin/git-nbmergedriver' merge %O %A %B %L %P"
+	@echo "git diff and git merge now look at cells. To undo it:"
+	@echo "  git config --remove-section diff.jupyternotebook"
+	@echo "  git config --remove-section merge.jupyternotebook"
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter-lab notebooks
@@ -138,15 +143,20 @@ release: check-release ## publish the files of dist/ on GitHub, under TAG, with 
 	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
 	@$(find_python); "$$python" tools/release.py notes "$(TAG)" | gh release create "$(TAG)" --verify-tag --notes-file - dist/rpn_lib-*
 
-test-library: setup ## the tests of the library alone: no book, no notebooks, no browser
-	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib --ignore tests/browser --ignore tests/test_book.py \
-	  --ignore tests/test_notebooks.py --ignore tests/test_repository.py
+test-library: setup ## the tests of the library alone: no book, no notebooks, no browser, no tools
+	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib --ignore tests/browser \
+	  $(patsubst %,--ignore tests/test_%.py,$(of_tools))
+
+# Tests of the book, the notebooks and what makes them, which run on Linux and macOS.
+of_tools = book chapter colab makefile notebooks photographs portable release repository status workflows
 
 newest: ## make test with the newest version of every package, in .venv-newest
 	@$(call fresh_venv,--upgrade)
 	$(MAKE) test VENV=.venv-newest
 
 oldest: ## the tests of the library with the oldest torch that is supported, in .venv-oldest
+	@$(find_python); "$$python" -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || { \
+	  echo "torch 2.4 and NumPy 1.26 are not made for Python $$version: make oldest PYTHON=python3.12, or an older one." >&2; exit 1; }
 	@$(call fresh_venv,'torch==2.4.*' 'torchvision==0.19.*' 'numpy<2')
 	$(MAKE) test-library VENV=.venv-oldest
 
@@ -249,7 +259,7 @@ venv_is_whole = test -e .venv/ready \
 # Sets $python, the interpreter, and $version, or says what is missing. To be used at the start of a recipe line.
 define find_python
 seen=; python=; \
-for name in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python3.10 python); do \
+for name in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11 python3.10 python); do \
   version=$$("$$name" -c '$(python_version)' 2>/dev/null) || continue; \
   if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then python=$$name; break; fi; \
   seen="$$seen $$name is $$version,"; \

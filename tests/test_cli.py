@@ -89,7 +89,7 @@ def test_it_runs_as_a_module_too():
         [sys.executable, "-m", "rpn_lib", "check", "nowhere"],
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": ":".join(filter(None, sys.path))},
+        env=environment(),
     )
     assert done.returncode == 2
     assert done.stderr == "error: nowhere is no folder.\n"
@@ -665,6 +665,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.skipif(os.name != "posix", reason="NOT RUN: POSIX counts page faults")
 def test_memory_is_kept_from_step_to_step():
     """Pages that the system has to give anew are counted as faults."""
     plain = environment(MALLOC_MMAP_THRESHOLD_="131072")  # glibc begins there, learns

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -28,6 +29,20 @@ def test_the_environments_are_oldest_pinned_and_newest():
     assert '"torch>=2.4"' in pyproject
     assert '"torchvision>=0.19"' in pyproject
     assert found["oldest"][:2] == ["torch==2.4.*", "torchvision==0.19.*"]
+
+
+def test_a_python_too_new_for_the_oldest_versions_is_told_in_one_line(monkeypatch):
+    colab.refuse_new_python((3, 10, 19))
+    colab.refuse_new_python((3, 12, 0))
+    monkeypatch.setattr(sys, "version_info", (3, 13, 1, "final", 0))
+    for arguments in ([], ["oldest"]):
+        monkeypatch.setattr(sys, "argv", ["colab.py", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            colab.main()
+        assert stop.value.code == (
+            "torch==2.4.* torchvision==0.19.* are not made for Python 3.13: make colab "
+            "PYTHON=python3.12, or COLAB='pinned newest'."
+        )
 
 
 @pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)

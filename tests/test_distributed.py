@@ -47,6 +47,11 @@ def options(folder, out):
     return text.split()
 
 
+posix = pytest.mark.skipif(
+    os.name != "posix", reason="NOT RUN: torchrun and SIGKILL are of POSIX"
+)
+
+
 def torchrun(arguments, kill_at=-1):
     launcher = "-m torch.distributed.run --standalone --nproc-per-node 2 --no-python"
     process = subprocess.run(
@@ -83,6 +88,7 @@ def alone(tmp_path_factory):
     return data, base / "alone"
 
 
+@posix
 def test_a_killed_process_ends_the_run_and_one_alone_continues(
     alone, tmp_path, monkeypatch
 ):
@@ -110,6 +116,7 @@ def test_a_killed_process_ends_the_run_and_one_alone_continues(
     assert_same_results(out, expected)
 
 
+@posix
 def test_two_processes_continue_what_one_has_begun(alone, tmp_path, monkeypatch):
     data, expected = alone
     out = tmp_path / "run"
@@ -134,7 +141,7 @@ def stop_after(step):
         def after(row):
             after_step(row)
             if row["step"] == step:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
         return module.train(*arguments, after_step=after, **options)
 

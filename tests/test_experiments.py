@@ -373,6 +373,7 @@ def test_what_is_finished_is_not_done_again(one_process, data, capsys):
     }
 
 
+@pytest.mark.skipif(os.name != "posix", reason="NOT RUN: process groups are of POSIX")
 @pytest.mark.parametrize(
     ("how", "count", "code"), [("SIGKILL", "1", -9), ("SIGINT", "2", 130)]
 )

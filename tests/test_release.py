@@ -1,7 +1,9 @@
 """What the packages hold and need, and what a release says of itself."""
 
+import io
 import re
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -53,6 +55,34 @@ def test_a_wheel_holds_the_library_and_nothing_else(wheel, tmp_path):
         broken = make_wheel(tmp_path / "b.whl", changed, METADATA)
         with pytest.raises(release.ReleaseError, match=r"rpn_lib/py\.typed|conftest"):
             release.check_wheel(broken)
+
+
+@pytest.mark.parametrize("number", ["2.1", "2.4", "2.5", "2.10", "3.0"])
+def test_metadata_that_cannot_be_uploaded_are_refused(tmp_path, number):
+    text = METADATA.replace("2.4", number, 1)
+    wheel = make_wheel(tmp_path / "rpn_lib-0-py3-none-any.whl", [], text)
+    sdist = tmp_path / "rpn_lib-0.tar.gz"
+    with tarfile.open(sdist, "w:gz") as archive:
+        for name in ("rpn_lib-0/PKG-INFO", "rpn_lib-0/tests/other/PKG-INFO"):
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    for package in (wheel, sdist):
+        if number in ("2.1", "2.4"):
+            release.check_metadata(package)
+        else:
+            with pytest.raises(release.ReleaseError, match=re.escape(number)):
+                release.check_metadata(package)
+
+
+def test_what_is_built_has_metadata_that_can_be_uploaded():
+    """hatchling by itself writes the newest version."""
+    text = (ROOT / "pyproject.toml").read_text()
+    for kind in ("wheel", "sdist"):
+        table = text.split(f"[tool.hatch.build.targets.{kind}]\n")[1].split("\n[")[0]
+        assert re.findall(r'^core-metadata-version = "(.*)"', table, re.M) == [
+            ".".join(map(str, release.METADATA))
+        ]
 
 
 def test_every_module_imports_with_what_its_extra_asks_for(wheel):

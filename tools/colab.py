@@ -27,6 +27,7 @@ FOLDER = ROOT / "_build" / "colab"
 JUPYTER = ["ipykernel", "nbclient", "nbformat", "pytest", "nbval", "requests"]
 # Of the oldest versions that pyproject.toml allows, with the NumPy of their time.
 OLDEST = ["torch==2.4.*", "torchvision==0.19.*", "matplotlib==3.8.*", "numpy==1.26.*"]
+OLDEST_UP_TO = (3, 12)  # the newest Python that these have wheels for
 
 
 def environments(root: Path = ROOT) -> dict[str, list[str]]:
@@ -48,6 +49,16 @@ def environments(root: Path = ROOT) -> dict[str, list[str]]:
         "pinned": [pins[name] for name in names],
         "newest": [*names],
     }
+
+
+def refuse_new_python(python: tuple[int, ...]) -> None:
+    """Stop where a version of Python is too new for the oldest packages."""
+    if python[:2] > OLDEST_UP_TO:
+        has, last = (".".join(map(str, one)) for one in (python[:2], OLDEST_UP_TO))
+        sys.exit(
+            f"{' '.join(OLDEST[:2])} are not made for Python {has}: make colab "
+            f"PYTHON=python{last}, or COLAB='pinned newest'."
+        )
 
 
 def prepared(text: str, wheel: Path, brought: list[str]) -> str:
@@ -133,13 +144,16 @@ def main() -> int:
     for name in options.names:
         if name not in known:
             parser.error(f"{name!r} is none of {', '.join(known)}")
+    names = options.names or list(known)
+    if "oldest" in names and not options.packages:
+        refuse_new_python(sys.version_info)
     paths = options.notebooks or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     wheels = FOLDER / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, ROOT])
     wheel = next(wheels.glob("rpn_lib-*.whl"))
     problems = []
-    for name in options.names or known:
+    for name in names:
         packages = options.packages or known[name]
         python = make_environment(name, packages, options.torch_index)
         print(f"--- {name}: torch and torchvision {version(python)}", flush=True)

@@ -34,6 +34,8 @@ CORE = (
     *("matching", "loss", "rpn", "nms", "evaluation", "unchanged"),
 )
 TESTS = tuple(f"tests/test_{name}.py" for name in CORE)
+# The newest that the action in release.yml uploads: its twine is as old as its pin.
+METADATA = (2, 4)
 
 
 class ReleaseError(Exception):
@@ -73,6 +75,27 @@ def check_wheel(wheel: Path, root: Path = ROOT) -> None:
         raise ReleaseError(f"{wheel.name} lacks data files: {sorted(missing)}.")
 
 
+def metadata_of(package: Path) -> str:
+    """What an sdist or a wheel says of itself."""
+    if package.suffix == ".whl":
+        (text,) = [t for n, t in contents(package).items() if n.endswith("/METADATA")]
+        return text.decode()
+    with tarfile.open(package) as archive:
+        (name,) = [n for n in archive.getnames() if re.fullmatch("[^/]+/PKG-INFO", n)]
+        return archive.extractfile(name).read().decode()
+
+
+def check_metadata(package: Path) -> None:
+    """The metadata of an sdist or a wheel have a version that can be uploaded."""
+    (found,) = re.findall(r"^Metadata-Version: (.*)$", metadata_of(package), re.M)
+    if tuple(map(int, found.split("."))) > METADATA:
+        newest = ".".join(map(str, METADATA))
+        raise ReleaseError(
+            f"{package.name} has metadata of version {found}, and release.yml uploads "
+            f"{newest} at most: set core-metadata-version in pyproject.toml."
+        )
+
+
 def build(out: Path, root: Path = ROOT) -> tuple[Path, Path]:
     """sdist and wheel in `out`; a wheel made of the sdist is the same one."""
     out.mkdir(parents=True, exist_ok=True)
@@ -91,6 +114,8 @@ def build(out: Path, root: Path = ROOT) -> tuple[Path, Path]:
         if contents(second / wheel.name) != contents(wheel):
             raise ReleaseError(f"{sdist.name} does not build the same wheel.")
     check_wheel(wheel, root)
+    for package in (sdist, wheel):
+        check_metadata(package)
     return sdist, wheel
 
 
@@ -109,8 +134,7 @@ def requirements(wheel: Path, extra: str = "") -> set[str]:
             if not needed.marker or any(map(needed.marker.evaluate, marks)):
                 yield canonicalize_name(needed.name), needed.extras
 
-    (text,) = [t for n, t in contents(wheel).items() if n.endswith("/METADATA")]
-    lines = re.findall(r"^Requires-Dist: (.*)$", text.decode(), re.M)
+    lines = re.findall(r"^Requires-Dist: (.*)$", metadata_of(wheel), re.M)
     todo, seen = list(asked(lines, [extra])), set()
     while todo:
         name, extras = todo.pop()

@@ -1,0 +1,154 @@
+"""What the Makefile says and runs, tried where it downloads nothing."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+MAKEFILE = ROOT / "Makefile"
+
+
+def make(*arguments, folder=ROOT, **environment):
+    """Run make in a folder, without what another make tells this one."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", "--no-print-directory", "-f", MAKEFILE, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**ours, **environment},
+    )
+
+
+def planned(*arguments):
+    """The commands that make would run."""
+    done = make("--dry-run", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("minor", "fits"), [(12, True), (13, False), (14, False)])
+def test_a_python_too_new_for_the_oldest_versions_is_told(tmp_path, minor, fits):
+    python = tmp_path / "python"
+    new = f"import sys; sys.version_info = (3, {minor}, 1)"
+    python.write_text(
+        f'#!/bin/sh\ntest "$1" = -c && exec {sys.executable} -c "{new}\n$2"\nexit 1\n'
+    )
+    python.chmod(0o755)
+    done = make("oldest", f"PYTHON={python}", folder=tmp_path)
+    assert done.returncode
+    says = f"not made for Python 3.{minor}.1: make oldest PYTHON=python3.12"
+    assert (says in done.stderr) != fits
+    assert fits or len(done.stderr.splitlines()) == 2  # ours, and that of make
+
+
+def test_the_tests_of_the_library_need_no_tool():
+    """So that they run on every system, and with the oldest packages."""
+    tools = "|".join(path.stem for path in (ROOT / "tools").glob("*.py"))
+    ignored = re.findall(r"--ignore (\S+)", planned("test-library"))
+    assert all((ROOT / path).exists() for path in ignored)
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        uses = re.search(rf"^(import|from) ({tools})\b", path.read_text("utf-8"), re.M)
+        if uses and path.stem != "test_make_scenes":  # which is of the library
+            assert f"tests/{path.name}" in ignored, uses[0]
+
+
+POSIX = r"os\.(kill|killpg|fork|sched_\w+)\(|SIGKILL|resource\.|MALLOC_|torchrun\("
+
+
+def test_what_windows_lacks_is_not_asked_of_it():
+    """`os.kill` too: on Windows it ends the process, whatever the signal."""
+    ignored = re.findall(r"--ignore tests/(\S+)", planned("test-library"))
+    found = 0
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        if path.name in ignored:
+            continue
+        text = path.read_text("utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                marks = "".join(map(ast.unparse, node.decorator_list))
+                body = ast.unparse(node)
+                if re.search(POSIX, body):
+                    found += 1
+                    told = "NOT RUN" in marks or "posix" in marks
+                    assert told or "sys.platform" in body, f"{path.name}: {node.name}"
+    assert found >= 6
+
+
+# ---- Notebooks in git --------------------------------------------------------------
+
+
+@pytest.fixture
+def git(tmp_path):
+    """Run git in a new clone, with a PATH that has no .venv."""
+    bare = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path / "home")}
+    bare |= {f"GIT_{who}_NAME": "A" for who in ("AUTHOR", "COMMITTER")}
+    bare |= {f"GIT_{who}_EMAIL": "a@b.c" for who in ("AUTHOR", "COMMITTER")}
+    clone = tmp_path / "a clone"
+    clone.mkdir()
+
+    def run(*arguments):
+        command = ["git", "--no-pager", *arguments]
+        options = {"cwd": clone, "env": bare, "capture_output": True, "text": True}
+        return subprocess.run(command, check=True, **options).stdout
+
+    run("init", "-q", "-b", "main")
+    shutil.copy(ROOT / ".gitattributes", clone)
+    run.clone = clone
+    save(run, "x = 1", "y = 1")
+    return run
+
+
+def save(git, *sources, count=1):
+    cells = [
+        new_code_cell(source, id=f"c{n}", execution_count=count)
+        for n, source in enumerate(sources)
+    ]
+    nbformat.write(new_notebook(cells=cells), git.clone / "a.ipynb")
+    git("add", "-A")
+    git("commit", "-q", "-m", "changed")
+
+
+def nbdiff(git):
+    """`make nbdiff`, with this environment in place of .venv."""
+    done = make("nbdiff", "-o", "setup", f"VENV={sys.prefix}", folder=git.clone)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_git_shows_cells_where_no_environment_is_activated(git):
+    save(git, "x = 2", "y = 1")
+    plain = git("diff", "HEAD~1", "--", "a.ipynb")
+    assert '+    "x = 2"' in plain
+    undo = re.findall("^  git (.*)$", nbdiff(git), re.M)
+    shown = git("diff", "HEAD~1", "--", "a.ipynb")
+    assert "## modified /cells/0/source:" in shown
+    assert '"source"' not in shown
+    for command in undo:
+        git(*command.split())
+    assert git("diff", "HEAD~1", "--", "a.ipynb") == plain
+
+
+@pytest.mark.parametrize("driver", [False, True])
+def test_git_merges_what_two_have_changed(git, driver):
+    """Of what is run twice the counts differ: to text a conflict, to nbdime none."""
+    git("branch", "other")
+    save(git, "x = 2", "y = 1", count=2)
+    git("checkout", "-q", "other")
+    save(git, "x = 1", "y = 2", count=3 if driver else 1)
+    if driver:
+        with pytest.raises(subprocess.CalledProcessError):
+            git("merge", "-q", "-m", "both", "main")
+        git("merge", "--abort")
+        nbdiff(git)
+    git("merge", "-q", "-m", "both", "main")
+    merged = nbformat.read(git.clone / "a.ipynb", as_version=4)
+    assert [cell.source for cell in merged.cells] == ["x = 2", "y = 2"]
