@@ -31,6 +31,14 @@ MAX_WORDS = 3000  # of prose in a chapter
 MAX_MINUTES = 30  # to read a chapter without its exercises, to the nearest five
 MAX_JUDGE = 3  # lines of an exercise's check that need no folding
 
+# Names that every figure, explorer or box of a chapter may take anew.
+REUSED = {
+    *("fig", "ax", "axes", "look"),  # of the figure at hand, and how it draws
+    *("sliders", "start", "alt", "figure"),  # what an explorer is made of, and it
+    *("x1", "y1", "x2", "y2"),  # the corners of the box at hand, as all the book has it
+    "_",  # what is left unused
+}
+
 # Chapters, by number, that do not keep a rule yet. Strike out what is done.
 EXEMPT = {
     "cells": {},
@@ -274,11 +282,15 @@ def _source_lines(output):
 def rebound(cells):
     """Names that stand for two things in a chapter, so that order decides which."""
     meanings = {}  # of each name: (kind, cell number, what is imported)
+    assigned = {}  # of each name: the cells that give it a value
     for number, cell in enumerate(cells, start=1):
-        for name, kind, source in bindings(parse(cell.source)):
-            # A solution is the stub anew.
-            if not (kind == "function" and "solution" in tags(cell)):
+        tree = parse(cell.source)
+        is_solution = "solution" in tags(cell)  # which is the stub anew
+        for name, kind, source in bindings(tree):
+            if not (kind == "function" and is_solution):
                 meanings.setdefault(name, []).append((kind, number, source))
+        for name in set() if is_solution else assignments(tree) - REUSED:
+            assigned.setdefault(name, []).append(number)
     for name, found in meanings.items():
         kinds = {kind for kind, *_ in found}
         sources = {source for kind, _, source in found if kind == "import"}
@@ -289,6 +301,25 @@ def rebound(cells):
             yield f"{name} is imported from {' and '.join(sorted(sources))}"
         elif kinds == {"function"} and len(found) > 1:
             yield f"{name} is defined anew in cells {where}"
+        elif kinds == {"value"} and len(assigned.get(name, ())) > 1:
+            where = f"[{'], ['.join(map(str, assigned[name]))}]"
+            yield f"{name} is given a value anew in cells {where}"
+
+
+def assignments(tree):
+    """Names to which a cell assigns, outside functions.
+
+    Targets of loops and `with` are not among them, which live for a few lines; nor is
+    `x += 1`, which goes on with what `x` is.
+    """
+    return {
+        name.id
+        for node in _outside_functions(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)
+        for target in getattr(node, "targets", None) or [node.target]
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    }
 
 
 def bindings(tree):
