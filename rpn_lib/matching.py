@@ -106,15 +106,17 @@ class Matches(NamedTuple):
     gt_best_iou: Tensor
 
 
+# Chapters print this: its defaults are written out, and a test compares them with
+# those of `MatchRule`.
 def match_anchors(
     anchors: Tensor,
     gt_boxes: Tensor,
     *,
-    positive_iou: float = MatchRule.positive_iou,
-    negative_iou: float = MatchRule.negative_iou,
-    best_anchor: bool = MatchRule.best_anchor,
-    min_best_iou: float = MatchRule.min_best_iou,
-    min_num_positives: int = MatchRule.min_num_positives,
+    positive_iou: float = 0.7,
+    negative_iou: float = 0.3,
+    best_anchor: bool = True,
+    min_best_iou: float = 0.0,
+    min_num_positives: int = 0,
     gt_labels: Tensor | None = None,
     valid: Tensor | None = None,
     ignore_boxes: Tensor | None = None,
@@ -304,10 +306,11 @@ def check_arguments(
     return upcast(anchors), upcast(gt_boxes).to(anchors.device)
 
 
+# As above, with `SampleRule`.
 def sample_anchors(
     labels: Tensor,
-    num_samples: int = SampleRule.num_samples,
-    positive_fraction: float = SampleRule.positive_fraction,
+    num_samples: int = 256,
+    positive_fraction: float = 0.5,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose the anchors of one image that the loss looks at.

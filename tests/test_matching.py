@@ -1,3 +1,6 @@
+import dataclasses
+import inspect
+
 import oracles
 import pytest
 import torch
@@ -6,6 +9,7 @@ from hypothesis import strategies as st
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 from torchvision.ops import box_iou as their_iou
 
+from rpn_lib import fast, matching
 from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.errors import BoxError
 from rpn_lib.matching import match_anchors, sample_anchors
@@ -484,3 +488,17 @@ def test_any_type_of_number_is_computed_in_float32_or_better(dtype):
     torch.testing.assert_close(found.iou.double(), exact.iou, atol=1e-7, rtol=0)
     assert exact.iou.dtype == torch.float64
     assert found.iou.dtype == (dtype if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("function", "rule"),
+    [
+        (matching.match_anchors, matching.MatchRule),
+        (fast.match_anchors, matching.MatchRule),
+        (matching.sample_anchors, matching.SampleRule),
+    ],
+)
+def test_defaults_are_those_of_the_rule(function, rule):
+    parameters = inspect.signature(function).parameters
+    for field in dataclasses.fields(rule):
+        assert parameters[field.name].default == field.default, field.name
