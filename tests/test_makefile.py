@@ -50,6 +50,73 @@ def test_a_python_too_new_for_the_oldest_versions_is_told(tmp_path, minor, fits)
     assert fits or len(done.stderr.splitlines()) == 2  # ours, and that of make
 
 
+def stub(path, code):
+    """A Python that does what `code`, of a shell, says before all else."""
+    path.write_text(f'#!/bin/sh\n{code}\nexec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_tasks_and_rules_are_the_same():
+    text = MAKEFILE.read_text()
+    named = " ".join(re.findall(r"^\.PHONY: (.*)$", text, re.M)).split()
+    rules = re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.M)
+    assert sorted(named) == sorted(rules)
+
+
+def test_environments_are_found_where_windows_has_them():
+    text = MAKEFILE.read_text().split("# ---- Tasks")[1]
+    assert re.findall(r"(?:\.venv|_build)[^ ]*/bin/[^ ]*", text) == []
+    assert ".venv/Scripts/pytest" in planned(
+        "-o", "setup", "test-library", "OS=Windows_NT"
+    )
+
+
+def test_distclean_removes_every_environment():
+    made = set(re.findall(r"VENV=(\.venv-[a-z]+)", MAKEFILE.read_text()))
+    assert made == {".venv-newest", ".venv-oldest"}
+    removed = planned("distclean").split()
+    assert {".venv", *made} <= {*removed}
+
+
+@pytest.mark.parametrize("index", ["", "https://example.org/cpu"])
+@pytest.mark.parametrize("task", ["newest", "oldest"])
+def test_torch_comes_from_the_index_that_was_given(tmp_path, task, index):
+    """Of the environment that is made pip only writes down what it is told."""
+    pip = tmp_path / "pip"
+    pip.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/../../told"\n')
+    pip.chmod(0o755)
+    code = """
+if test "$1 $2" = "-m venv"; then mkdir -p "$3/bin" && cp pip "$3/bin/python"; exit; fi
+case $2 in *"(3, 13)"*) exit;; esac  # old enough, whatever runs the tests
+"""
+    python = stub(tmp_path / "python", code)
+    options = (f"PYTHON={python}", f"TORCH_INDEX={index}")
+    make(task, *options, "MAKE=true", folder=tmp_path)
+    first, *rest = (tmp_path / "told").read_text().splitlines()
+    if index:
+        assert f"--no-deps --index-url {index} torch" in first
+        (first,) = rest
+    assert "-e .[test] torch" in first
+    assert "--index-url" not in first
+    assert ("torch==2.4.* torchvision==0.19.* numpy<2" in first) == (task == "oldest")
+
+
+def test_the_address_needs_python_alone(tmp_path):
+    """Debian has venv and ensurepip in a package of their own."""
+    code = 'test "$2" = "import ensurepip, venv" && exit 1'
+    python = f"PYTHON={stub(tmp_path / 'python', code)}"
+    assert make("check-repository", python).returncode == 0
+    done = make("make-venv", python, folder=tmp_path)
+    assert "lacks the modules venv and ensurepip" in done.stderr
+
+
+def test_lint_looks_at_every_file_that_github_reads():
+    lint = planned("-o", "setup", "lint")
+    for schema in ("github-workflows", "github-actions", "dependabot"):
+        assert f"--builtin-schema vendor.{schema} .github/" in lint
+
+
 def test_the_tests_of_the_library_need_no_tool():
     """So that they run on every system, and with the oldest packages."""
     tools = "|".join(path.stem for path in (ROOT / "tools").glob("*.py"))
