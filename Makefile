@@ -181,10 +181,14 @@ check-chapter: setup ## style, rules and outputs of one chapter: NAME=05_matchin
 	$(BIN)/pytest -q tests/test_notebooks.py -k "$(NAME)"
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q --nbval --nbval-sanitize-with tests/nbval.cfg "notebooks/$(NAME).ipynb"
 
-report-failure: ## open an issue on GitHub: what=WHICH run=ADDRESS (the weekly workflow does)
+report-failure: ## open an issue on GitHub for each failed job of run=ADDRESS (the weekly workflow does)
 	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
-	@gh issue list --state open --search "in:title \"$(what) fails\"" --json number --jq '.[].number' | grep -q . \
-	  || gh issue create --title "$(what) fails" --body "See $(run)"
+	@failed=$$(gh run view "$${run##*/}" --json jobs --jq '.jobs[] | select(.conclusion == "failure") | .name') || exit 1; \
+	echo "$$failed" | while read -r what; do \
+	  test -z "$$what" || gh issue list --state open --search "in:title \"$$what fails\"" --json title --jq '.[].title' </dev/null \
+	    | grep -qxF "$$what fails" \
+	    || gh issue create --title "$$what fails" --body "See $$run" </dev/null || exit 1; \
+	done
 
 set-repository: ## write the repository's address wherever it is needed: URL=https://github.com/ME/REPO
 	@test "$(origin URL)" = "command line" || { \

@@ -111,6 +111,27 @@ def test_the_address_needs_python_alone(tmp_path):
     assert "lacks the modules venv and ensurepip" in done.stderr
 
 
+def test_an_issue_is_opened_for_each_job_that_failed_and_has_none(tmp_path):
+    gh = tmp_path / "gh"
+    gh.write_text("""#!/bin/sh
+printf '%s|' "$@" >> told; echo >> told
+case "$1 $2" in
+  "run view") echo "make oldest "; echo "make colab newest";;
+  "issue list") echo "make oldest fails";;
+esac
+""")
+    gh.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    run = "run=https://github.com/ann/book/actions/runs/17"
+    done = make("report-failure", run, folder=tmp_path, PATH=path)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told[0].startswith("run|view|17|")
+    created = [line for line in told if line.startswith("issue|create")]
+    see = "See https://github.com/ann/book/actions/runs/17"
+    assert created == [f"issue|create|--title|make colab newest fails|--body|{see}|"]
+
+
 def test_lint_looks_at_every_file_that_github_reads():
     lint = planned("-o", "setup", "lint")
     for schema in ("github-workflows", "github-actions", "dependabot"):
