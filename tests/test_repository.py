@@ -36,6 +36,26 @@ def set_to(url, root):
     assert repository.main(["set", url], root) == 0
 
 
+def test_whoever_sets_an_address_is_told_what_only_they_can_do(copy, capsys):
+    set_to(ANN, copy)
+    said = capsys.readouterr().out
+    assert f"{ANN}/settings" in said
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    for setting in ("Pages", "Source", "Private vulnerability reporting"):
+        assert setting in said
+        assert setting in contributing.replace("\n", " ")
+    set_to("", copy)
+    assert "settings" not in capsys.readouterr().out
+
+
+def test_what_is_not_pinned_is_named():
+    makefile = (ROOT / "Makefile").read_text()
+    tools = " ".join(re.findall(r"\$\(call with_tools,([a-z -]+)\)", makefile)).split()
+    security = (ROOT / "SECURITY.md").read_text()
+    for name in ("TORCH_INDEX", *tools, "uv", "make newest", "make oldest"):
+        assert name in security
+
+
 def test_every_place_in_this_repository_agrees():
     assert repository.problems(ROOT) == []
 

@@ -49,6 +49,10 @@ OTHERS = {
         *("flatbuffers", "ml-dtypes", "protobuf"),
     ],
 }
+# What no file can say, and only the owner can do.
+ON_GITHUB = """Commit this. Then, once, on {url}/settings:
+  Pages, Source: GitHub Actions, which publishes the book
+  Advanced Security: Private vulnerability reporting, which SECURITY.md points to"""
 # Links that lead to the repository or site of a book, not to other people's pages.
 OWN_LINKS = [
     re.compile(r"git\+https://github\.com/([\w.-]+/[\w.-]+?)(?=[\"'\s@)`<]|\.git|$)"),
@@ -309,6 +313,8 @@ def _set(root: Path, url: str) -> int:
     changed = write(root, repository)
     print(f"The address is {repository.url if repository else 'empty'}.")
     print("\n".join(f"  written: {name}" for name in changed) or "  nothing to write")
+    if repository:
+        print(ON_GITHUB.format(url=repository.url))
     return 0
 
 
