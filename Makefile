@@ -22,6 +22,9 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 .NOTPARALLEL:         # so that `make -j test` also installs first and tests last
 .DEFAULT_GOAL := help
 
+# What is written on the command line reaches a recipe as $(URL), which the shell would read anew, and as
+# "$$URL", of the environment, which may hold any character.
+
 # ---- Tasks -----------------------------------------------------------------------------------------
 
 .PHONY: help setup book pdf serve lab notebooks nbdiff test test-notebooks status portable lint format bench lock clean distclean
@@ -138,11 +141,11 @@ dist: setup ## build sdist and wheel into dist/ and check them
 	$(PY) tools/release.py imports dist/rpn_lib-*.whl
 
 check-release: ## does TAG=v1.2.3 name the version, and has CHANGELOG.md a section for it?
-	@$(find_python); "$$python" tools/release.py check "$(TAG)"
+	@$(find_python); "$$python" tools/release.py check "$$TAG"
 
 release: check-release ## publish the files of dist/ on GitHub, under TAG, with the notes of CHANGELOG.md
 	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
-	@$(find_python); "$$python" tools/release.py notes "$(TAG)" | gh release create "$(TAG)" --verify-tag --notes-file - dist/rpn_lib-*
+	@$(find_python); "$$python" tools/release.py notes "$$TAG" | gh release create "$$TAG" --verify-tag --notes-file - dist/rpn_lib-*
 
 test-library: setup ## the tests of the library alone: no book, no notebooks, no browser, no tools
 	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib --ignore tests/browser \
@@ -172,7 +175,7 @@ audit: ## look the packages of requirements.txt up among the known vulnerabiliti
 	_build/tools/$(SCRIPTS)/pip-audit --requirement requirements.txt --disable-pip --require-hashes --strict
 
 chapter: setup ## begin a chapter from the template: NAME=15_masks, perhaps TITLE=Masks
-	@$(PY) tools/chapter.py "$(NAME)" $(if $(TITLE),"$(TITLE)")
+	@$(PY) tools/chapter.py "$$NAME" $${TITLE:+"$$TITLE"}
 
 check-chapter: setup ## style, rules and outputs of one chapter: NAME=05_matching
 	@test -f "notebooks/$(NAME).ipynb" || { echo "There is no notebooks/$(NAME).ipynb: give NAME=05_matching, for example." >&2; exit 2; }
@@ -193,10 +196,10 @@ report-failure: ## open an issue on GitHub for each failed job of run=ADDRESS (t
 set-repository: ## write the repository's address wherever it is needed: URL=https://github.com/ME/REPO
 	@test "$(origin URL)" = "command line" || { \
 	  echo "Which address? make set-repository URL=https://github.com/ME/REPO, or URL= for none." >&2; exit 2; }
-	@$(find_python); "$$python" tools/repository.py set "$(URL)"
+	@$(find_python); "$$python" tools/repository.py set "$$URL"
 
 check-repository: ## find every place that disagrees with the address; REPOSITORY=ME/REPO: is it that one?
-	@$(find_python); "$$python" tools/repository.py check --expect "$(REPOSITORY)"
+	@$(find_python); "$$python" tools/repository.py check --expect "$$REPOSITORY"
 
 clean: ## remove the built book and all caches
 	rm -rf _build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .jupyter_cache

@@ -111,6 +111,26 @@ def test_the_address_needs_python_alone(tmp_path):
     assert "lacks the modules venv and ensurepip" in done.stderr
 
 
+@pytest.mark.parametrize("mark", ['"', "'", "`", "\\"])
+def test_an_address_may_hold_any_character(mark):
+    """And is refused in one line, not by the shell."""
+    url = f"https://github.com/ann/x{mark}y"
+    for given in (f"URL={url}", f"URL={url};exit 0"):
+        done = make("set-repository", given)
+        assert done.returncode
+        first, last = done.stderr.splitlines()
+        assert first.endswith(
+            "is no address of a repository on GitHub: give one such as "
+            "https://github.com/ME/REPO, or an empty one (URL=) for none."
+        )
+        assert last.startswith("make: ***")
+    first, second, _ = make("check-repository", f"REPOSITORY=a/{mark}").stderr.split(
+        "\n"
+    )
+    assert f"but this repository is a/{mark}. Run: make" in first
+    assert second.startswith("make: ***")
+
+
 def test_an_issue_is_opened_for_each_job_that_failed_and_has_none(tmp_path):
     gh = tmp_path / "gh"
     gh.write_text("""#!/bin/sh

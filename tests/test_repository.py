@@ -165,6 +165,9 @@ def test_another_repository_is_told_the_command(copy, capsys):
         "https://gitlab.com/ben/detectors", "https://github.com/ben/de tectors",
         "https://github.com/-ben/x", "https://github.com/ben/..",
         "https://github.com/ben/detectors/tree/main", 'https://github.com/ben/x"y',
+        "https://github.com/ben/é", "https://github.com/ben/x٣",
+        "https://github.com/b٣n/x", "https://github.com/ben/.git",
+        "https://github.com/ben/.git.git",
     ],
 )  # fmt: skip
 def test_a_wrong_address_is_refused_and_nothing_written(copy, capsys, url):

@@ -101,8 +101,9 @@ def parse(url: str) -> Repository | None:
         r"https://github\.com/([A-Za-z\d](?:-?[A-Za-z\d]){0,38})/([\w.-]{1,100}?)"
         r"(?:\.git)?/?",
         url.strip(),
+        re.ASCII,
     )
-    if not found or found[2] in (".", ".."):
+    if not found or found[2] in (".", "..", ".git"):
         raise AddressError(
             f"{url!r} is no address of a repository on GitHub: give one such as "
             "https://github.com/ME/REPO, or an empty one (URL=) for none."
