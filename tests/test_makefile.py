@@ -152,6 +152,16 @@ esac
     assert created == [f"issue|create|--title|make colab newest fails|--body|{see}|"]
 
 
+def test_a_quick_look_at_a_chapter_does_not_run_it():
+    ask = ("-o", "setup", "check-chapter", "NAME=07_training")
+    run = '--nbval --nbval-sanitize-with tests/nbval.cfg "notebooks/07_training.ipynb'
+    whole, quick = planned(*ask), planned(*ask, "QUICK=1")
+    assert run in whole
+    assert run not in quick
+    assert "NOT RUN: the cells of 07_training." in quick
+    assert "tests/test_notebooks.py" in quick
+
+
 def test_lint_looks_at_every_file_that_github_reads():
     lint = planned("-o", "setup", "lint")
     for schema in ("github-workflows", "github-actions", "dependabot"):
