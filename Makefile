@@ -14,17 +14,21 @@ ifeq ($(origin TORCH_INDEX),undefined)
 TORCH_INDEX := $(shell sed -n 2p .venv/made-for 2>/dev/null)
 endif
 
-BIN := $(or $(VENV),.venv)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-PY  := $(BIN)/python
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN     := $(or $(VENV),.venv)/$(SCRIPTS)
+PY      := $(BIN)/python
 
 unexport MPLBACKEND   # a backend set by the user would keep the figures out of the notebooks
 .NOTPARALLEL:         # so that `make -j test` also installs first and tests last
 .DEFAULT_GOAL := help
 
+# What is written on the command line reaches a recipe as $(URL), which the shell would read anew, and as
+# "$$URL", of the environment, which may hold any character.
+
 # ---- Tasks -----------------------------------------------------------------------------------------
 
 .PHONY: help setup book pdf serve lab notebooks nbdiff test test-notebooks status portable lint format bench lock clean distclean
-.PHONY: set-repository check-repository dist release-notes check-release release test-library oldest newest colab links audit
+.PHONY: set-repository check-repository dist check-release release test-library oldest newest colab links audit
 .PHONY: report-failure check-chapter chapter
 
 help: ## list the tasks and the variables
@@ -109,6 +113,8 @@ lint: setup ## check format, style, types, workflows and the layout of the libra
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/pytest -q tests/test_layout.py
 
 format: setup ## format the code and mend what ruff can mend
@@ -121,27 +127,27 @@ bench: setup ## compare with torchvision: times and memory
 
 lock: ## write requirements.txt anew from pyproject.toml and requirements.in
 	@rm -rf _build/lock && mkdir -p _build
-	@$(find_python); \
-	"$$python" -m venv _build/lock && _build/lock/bin/python -m $(PIP) -q uv || { \
+	@$(find_venv); \
+	"$$python" -m venv _build/lock && _build/lock/$(SCRIPTS)/python -m $(PIP) -q uv || { \
 	  echo "uv could not be installed (see above): check the network, then run make lock again." >&2; exit 1; }
-	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --all-extras --generate-hashes \
+	_build/lock/$(SCRIPTS)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --generate-hashes \
 	  --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml requirements.in -o requirements.txt
 	@rm -rf _build/lock
 	@echo "requirements.txt is up to date. Now run make test."
 
 dist: setup ## build sdist and wheel into dist/ and check them
 	@$(call with_tools,hatchling hatch-fancy-pypi-readme twine)
-	_build/tools/bin/python tools/release.py build
-	_build/tools/bin/twine check --strict dist/rpn_lib-*
+	_build/tools/$(SCRIPTS)/python tools/release.py build
+	_build/tools/$(SCRIPTS)/twine check --strict dist/rpn_lib-*
 	$(PY) tools/release.py imports dist/rpn_lib-*.whl
 	OMP_NUM_THREADS=1 $(PY) tools/release.py test dist/rpn_lib-*.whl
 
 check-release: ## does TAG=v1.2.3 name the version, and has CHANGELOG.md a section for it?
-	@$(find_python); "$$python" tools/release.py check "$(TAG)"
+	@$(find_python); "$$python" tools/release.py check "$$TAG"
 
 release: check-release ## publish the files of dist/ on GitHub, under TAG, with the notes of CHANGELOG.md
 	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
-	@$(find_python); "$$python" tools/release.py notes "$(TAG)" | gh release create "$(TAG)" --verify-tag --notes-file - dist/rpn_lib-*
+	@$(find_python); "$$python" tools/release.py notes "$$TAG" | gh release create "$$TAG" --verify-tag --notes-file - dist/rpn_lib-*
 
 test-library: setup ## the tests of the library alone: no book, no notebooks, no browser, no tools
 	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib --ignore tests/browser \
@@ -151,13 +157,13 @@ test-library: setup ## the tests of the library alone: no book, no notebooks, no
 of_tools = book chapter colab makefile notebooks photographs portable release repository status workflows
 
 newest: ## make test with the newest version of every package, in .venv-newest
-	@$(call fresh_venv,--upgrade)
+	@$(call fresh_venv,torch torchvision,--upgrade)
 	$(MAKE) test VENV=.venv-newest
 
 oldest: ## the tests of the library with the oldest torch that is supported, in .venv-oldest
 	@$(find_python); "$$python" -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || { \
 	  echo "torch 2.4 and NumPy 1.26 are not made for Python $$version: make oldest PYTHON=python3.12, or an older one." >&2; exit 1; }
-	@$(call fresh_venv,'torch==2.4.*' 'torchvision==0.19.*' 'numpy<2')
+	@$(call fresh_venv,'torch==2.4.*' 'torchvision==0.19.*','numpy<2')
 	$(MAKE) test-library VENV=.venv-oldest
 
 colab: setup ## every notebook as Colab runs it, with the oldest, the pinned and the newest torch (GBs): COLAB=newest
@@ -168,37 +174,41 @@ links: setup ## follow every link of the book
 
 audit: ## look the packages of requirements.txt up among the known vulnerabilities
 	@$(call with_tools,pip-audit)
-	_build/tools/bin/pip-audit --requirement requirements.txt --disable-pip --require-hashes --strict
+	_build/tools/$(SCRIPTS)/pip-audit --requirement requirements.txt --disable-pip --require-hashes --strict
 
 chapter: setup ## begin a chapter from the template: NAME=15_masks, perhaps TITLE=Masks
-	@$(PY) tools/chapter.py "$(NAME)" $(if $(TITLE),"$(TITLE)")
+	@$(PY) tools/chapter.py "$$NAME" $${TITLE:+"$$TITLE"}
 
-check-chapter: setup ## style, rules and outputs of one chapter: NAME=05_matching
+check-chapter: setup ## style, rules and outputs of one chapter: NAME=05_matching; QUICK=1 does not run it
 	@test -f "notebooks/$(NAME).ipynb" || { echo "There is no notebooks/$(NAME).ipynb: give NAME=05_matching, for example." >&2; exit 2; }
 	$(BIN)/ruff format --check "notebooks/$(NAME).ipynb"
 	$(BIN)/ruff check "notebooks/$(NAME).ipynb"
 	$(BIN)/pytest -q tests/test_notebooks.py -k "$(NAME)"
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q --nbval --nbval-sanitize-with tests/nbval.cfg "notebooks/$(NAME).ipynb"
+	$(if $(QUICK),@echo "NOT RUN: the cells of $(NAME).",OMP_NUM_THREADS=1 $(BIN)/pytest -q --nbval --nbval-sanitize-with tests/nbval.cfg "notebooks/$(NAME).ipynb")
 
-report-failure: ## open an issue on GitHub: what=WHICH run=ADDRESS (the weekly workflow does)
+report-failure: ## open an issue on GitHub for each failed job of run=ADDRESS (the weekly workflow does)
 	@command -v gh >/dev/null || { echo "The command gh is missing: https://cli.github.com has it." >&2; exit 1; }
-	@gh issue list --state open --search "in:title \"$(what) fails\"" --json number --jq '.[].number' | grep -q . \
-	  || gh issue create --title "$(what) fails" --body "See $(run)"
+	@failed=$$(gh run view "$${run##*/}" --json jobs --jq '.jobs[] | select(.conclusion == "failure") | .name') || exit 1; \
+	echo "$$failed" | while read -r what; do \
+	  test -z "$$what" || gh issue list --state open --search "in:title \"$$what fails\"" --json title --jq '.[].title' </dev/null \
+	    | grep -qxF "$$what fails" \
+	    || gh issue create --title "$$what fails" --body "See $$run" </dev/null || exit 1; \
+	done
 
 set-repository: ## write the repository's address wherever it is needed: URL=https://github.com/ME/REPO
 	@test "$(origin URL)" = "command line" || { \
 	  echo "Which address? make set-repository URL=https://github.com/ME/REPO, or URL= for none." >&2; exit 2; }
-	@$(find_python); "$$python" tools/repository.py set "$(URL)"
+	@$(find_python); "$$python" tools/repository.py set "$$URL"
 
 check-repository: ## find every place that disagrees with the address; REPOSITORY=ME/REPO: is it that one?
-	@$(find_python); "$$python" tools/repository.py check --expect "$(REPOSITORY)"
+	@$(find_python); "$$python" tools/repository.py check --expect "$$REPOSITORY"
 
 clean: ## remove the built book and all caches
 	rm -rf _build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .jupyter_cache
-	find . -name .venv -prune -o -type d '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
+	find . -name '.venv*' -prune -o -type d '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and remove .venv too
-	rm -rf .venv .venv-newest
+distclean: clean ## clean, and remove .venv and the environments of make newest and make oldest too
+	rm -rf .venv .venv-newest .venv-oldest
 
 # ---- How .venv is made -----------------------------------------------------------------------------
 #
@@ -218,7 +228,7 @@ make-venv:
 	  echo "The folder .venv was not made by make: run make with VENV=.venv to use it as it is, or remove it." >&2; exit 1; \
 	fi
 	@{ $(venv_is_whole); } || { \
-	  $(find_python); \
+	  $(find_venv); \
 	  echo "Making .venv with Python $$version ($$python)"; \
 	  mkdir -p .venv && find .venv -mindepth 1 -maxdepth 1 ! -name made-for -exec rm -rf {} + ; \
 	  printf '%s\n' "$(CURDIR)" "$(TORCH_INDEX)" > .venv/made-for; \
@@ -253,7 +263,7 @@ endif
 python_version = import sys; print("%d.%d.%d" % sys.version_info[:3])
 venv_is_whole = test -e .venv/ready \
   && test "$$(printf '%s\n' "$(CURDIR)" "$(TORCH_INDEX)")" = "$$(cat .venv/made-for)" \
-  && version=$$(.venv/bin/python -c '$(python_version)' 2>/dev/null) \
+  && version=$$($(PY) -c '$(python_version)' 2>/dev/null) \
   $(if $(PYTHON),&& test "$$version" = "$$("$(PYTHON)" -c '$(python_version)' 2>/dev/null)")
 
 # Sets $python, the interpreter, and $version, or says what is missing. To be used at the start of a recipe line.
@@ -266,19 +276,26 @@ for name in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 
 done; \
 if test -z "$$python"; then \
   echo "Python 3.10 or newer is needed;$${seen:- no $(or $(PYTHON),python3) was found,} so install a newer one, or say where it is: make PYTHON=python3.12 ..." >&2; exit 1; \
-elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+fi
+endef
+
+# The same, and it can make environments.
+define find_venv
+$(find_python); \
+if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
   echo "$$python ($$version) lacks the modules venv and ensurepip. Debian and Ubuntu have them in a package of their own: apt install python$${version%.*}-venv, then run make again." >&2; exit 1; \
 fi
 endef
 
 # Tools that only a maintainer needs, in an environment of their own: $(call with_tools,NAMES)
-with_tools = $(find_python); mkdir -p _build; "$$python" -m venv _build/tools && \
-  _build/tools/bin/python -m $(PIP) -q $(1) || { \
+with_tools = $(find_venv); mkdir -p _build; "$$python" -m venv _build/tools && \
+  _build/tools/$(SCRIPTS)/python -m $(PIP) -q $(1) || { \
     echo "$(1) could not be installed (see above): check the network, then try again." >&2; exit 1; }
 
-# The environment of a task with other versions, .venv-TASK: $(call fresh_venv,OPTIONS AND PACKAGES)
-fresh_venv = $(find_python); rm -rf .venv-$@; "$$python" -m venv .venv-$@ && \
-  .venv-$@/bin/python -m $(PIP) -q -e '.[test]' $(1) || { \
+# The environment of a task with other versions, .venv-TASK: $(call fresh_venv,TORCH AND TORCHVISION,MORE)
+fresh_venv = $(find_venv); rm -rf .venv-$@; "$$python" -m venv .venv-$@ && \
+  $(if $(TORCH_INDEX),.venv-$@/$(SCRIPTS)/python -m $(PIP) -q --no-deps --index-url "$(TORCH_INDEX)" $(1) && \
+  ).venv-$@/$(SCRIPTS)/python -m $(PIP) -q -e '.[test]' $(1) $(2) || { \
     echo "Packages could not be installed (see above): check the network, then run make $@ again." >&2; exit 1; }
 
 # An environment of the user's own is only looked at: does it import what is needed, and this folder's rpn_lib?
@@ -290,7 +307,7 @@ check-venv:
 	  echo "VENV=$(VENV) $${why:-cannot import torch, jupyter_book and rpn_lib}. Run: $(PY) -m pip install -r requirements.txt && $(PY) -m pip install --no-deps -e ." >&2; exit 1; }
 
 find_library = import os, sys; sys.path = [p for p in sys.path if p]; \
-  import torch, jupyter_book, rpn_lib; print(os.path.realpath(rpn_lib.__path__[0]))
+  import torch, jupyter_book, rpn_lib; print(os.path.realpath(rpn_lib.__path__[0]).replace(os.sep, "/"))
 
 # A checksum of everything that the book is built from.
 book_sum = find $(wildcard _config.yml _toc.yml *.md CITATION.cff requirements.txt) book notebooks rpn_lib \

@@ -45,6 +45,27 @@ def test_a_python_too_new_for_the_oldest_versions_is_told_in_one_line(monkeypatc
         )
 
 
+def test_a_notebook_that_is_not_there_is_told_before_anything_is_made(monkeypatch):
+    monkeypatch.setattr(colab, "run", lambda *_, **__: pytest.fail("something ran"))
+    arguments = ["colab.py", "pinned", "--notebooks", "notebooks/00_none.ipynb"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match=r"^There is no notebook notebooks/00_none"):
+        colab.main()
+
+
+def test_without_a_network_it_is_told_what_to_do(tmp_path, capfd):
+    """Nothing listens at this address, as where there is no network."""
+    pip = [sys.executable, "-m", "pip", "--isolated", "download", "-q", "--no-deps"]
+    index = ["--index-url", "http://127.0.0.1:9/", "--retries", "0", "-d", tmp_path]
+    with pytest.raises(SystemExit) as stop:
+        colab.run([*pip, *index, "rpn-lib-that-is-nowhere"])
+    assert "check the network" in stop.value.code
+    assert len(stop.value.code.splitlines()) == 1
+    assert "Traceback" not in capfd.readouterr().err
+    with pytest.raises(SystemExit, match=r"^Failed: .* -c raise SystemExit"):
+        colab.run([sys.executable, "-c", "raise SystemExit(1)"])
+
+
 @pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_set_up_cell_of_a_copy_installs_the_wheel(path):
     before = json.loads(path.read_text("utf-8"))

@@ -50,6 +50,124 @@ def test_a_python_too_new_for_the_oldest_versions_is_told(tmp_path, minor, fits)
     assert fits or len(done.stderr.splitlines()) == 2  # ours, and that of make
 
 
+def stub(path, code):
+    """A Python that does what `code`, of a shell, says before all else."""
+    path.write_text(f'#!/bin/sh\n{code}\nexec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_tasks_and_rules_are_the_same():
+    text = MAKEFILE.read_text()
+    named = " ".join(re.findall(r"^\.PHONY: (.*)$", text, re.M)).split()
+    rules = re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.M)
+    assert sorted(named) == sorted(rules)
+
+
+def test_environments_are_found_where_windows_has_them():
+    text = MAKEFILE.read_text().split("# ---- Tasks")[1]
+    assert re.findall(r"(?:\.venv|_build)[^ ]*/bin/[^ ]*", text) == []
+    assert ".venv/Scripts/pytest" in planned(
+        "-o", "setup", "test-library", "OS=Windows_NT"
+    )
+
+
+def test_distclean_removes_every_environment():
+    made = set(re.findall(r"VENV=(\.venv-[a-z]+)", MAKEFILE.read_text()))
+    assert made == {".venv-newest", ".venv-oldest"}
+    removed = planned("distclean").split()
+    assert {".venv", *made} <= {*removed}
+
+
+@pytest.mark.parametrize("index", ["", "https://example.org/cpu"])
+@pytest.mark.parametrize("task", ["newest", "oldest"])
+def test_torch_comes_from_the_index_that_was_given(tmp_path, task, index):
+    """Of the environment that is made pip only writes down what it is told."""
+    pip = tmp_path / "pip"
+    pip.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/../../told"\n')
+    pip.chmod(0o755)
+    code = """
+if test "$1 $2" = "-m venv"; then mkdir -p "$3/bin" && cp pip "$3/bin/python"; exit; fi
+case $2 in *"(3, 13)"*) exit;; esac  # old enough, whatever runs the tests
+"""
+    python = stub(tmp_path / "python", code)
+    options = (f"PYTHON={python}", f"TORCH_INDEX={index}")
+    make(task, *options, "MAKE=true", folder=tmp_path)
+    first, *rest = (tmp_path / "told").read_text().splitlines()
+    if index:
+        assert f"--no-deps --index-url {index} torch" in first
+        (first,) = rest
+    assert "-e .[test] torch" in first
+    assert "--index-url" not in first
+    assert ("torch==2.4.* torchvision==0.19.* numpy<2" in first) == (task == "oldest")
+
+
+def test_the_address_needs_python_alone(tmp_path):
+    """Debian has venv and ensurepip in a package of their own."""
+    code = 'test "$2" = "import ensurepip, venv" && exit 1'
+    python = f"PYTHON={stub(tmp_path / 'python', code)}"
+    assert make("check-repository", python).returncode == 0
+    done = make("make-venv", python, folder=tmp_path)
+    assert "lacks the modules venv and ensurepip" in done.stderr
+
+
+@pytest.mark.parametrize("mark", ['"', "'", "`", "\\"])
+def test_an_address_may_hold_any_character(mark):
+    """And is refused in one line, not by the shell."""
+    url = f"https://github.com/ann/x{mark}y"
+    for given in (f"URL={url}", f"URL={url};exit 0"):
+        done = make("set-repository", given)
+        assert done.returncode
+        first, last = done.stderr.splitlines()
+        assert first.endswith(
+            "is no address of a repository on GitHub: give one such as "
+            "https://github.com/ME/REPO, or an empty one (URL=) for none."
+        )
+        assert last.startswith("make: ***")
+    first, second, _ = make("check-repository", f"REPOSITORY=a/{mark}").stderr.split(
+        "\n"
+    )
+    assert f"but this repository is a/{mark}. Run: make" in first
+    assert second.startswith("make: ***")
+
+
+def test_an_issue_is_opened_for_each_job_that_failed_and_has_none(tmp_path):
+    gh = tmp_path / "gh"
+    gh.write_text("""#!/bin/sh
+printf '%s|' "$@" >> told; echo >> told
+case "$1 $2" in
+  "run view") echo "make oldest "; echo "make colab newest";;
+  "issue list") echo "make oldest fails";;
+esac
+""")
+    gh.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    run = "run=https://github.com/ann/book/actions/runs/17"
+    done = make("report-failure", run, folder=tmp_path, PATH=path)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told[0].startswith("run|view|17|")
+    created = [line for line in told if line.startswith("issue|create")]
+    see = "See https://github.com/ann/book/actions/runs/17"
+    assert created == [f"issue|create|--title|make colab newest fails|--body|{see}|"]
+
+
+def test_a_quick_look_at_a_chapter_does_not_run_it():
+    ask = ("-o", "setup", "check-chapter", "NAME=07_training")
+    run = '--nbval --nbval-sanitize-with tests/nbval.cfg "notebooks/07_training.ipynb'
+    whole, quick = planned(*ask), planned(*ask, "QUICK=1")
+    assert run in whole
+    assert run not in quick
+    assert "NOT RUN: the cells of 07_training." in quick
+    assert "tests/test_notebooks.py" in quick
+
+
+def test_lint_looks_at_every_file_that_github_reads():
+    lint = planned("-o", "setup", "lint")
+    for schema in ("github-workflows", "github-actions", "dependabot"):
+        assert f"--builtin-schema vendor.{schema} .github/" in lint
+
+
 def test_the_tests_of_the_library_need_no_tool():
     """So that they run on every system, and with the oldest packages."""
     tools = "|".join(path.stem for path in (ROOT / "tools").glob("*.py"))

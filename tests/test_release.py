@@ -89,6 +89,14 @@ def test_every_module_imports_with_what_its_extra_asks_for(wheel):
     release.check_imports(wheel)
 
 
+def test_a_wheel_that_is_not_there_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "broken.whl").write_text("not a wheel")
+    for name in ("none.whl", "broken.whl"):
+        assert release.main(["imports", str(tmp_path / name)]) == 1
+        said = capsys.readouterr().err
+        assert said == f"{tmp_path / name} is no wheel: make dist builds one.\n"
+
+
 def test_a_package_that_is_not_asked_for_is_missed(tmp_path):
     text = METADATA.format(more=BASE.replace("defusedxml", "pillow"))
     files = release.library_files(ROOT)

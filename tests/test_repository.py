@@ -41,6 +41,26 @@ def set_to(url, root):
     assert repository.main(["set", url], root) == 0
 
 
+def test_whoever_sets_an_address_is_told_what_only_they_can_do(copy, capsys):
+    set_to(ANN, copy)
+    said = capsys.readouterr().out
+    assert f"{ANN}/settings" in said
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    for setting in ("Pages", "Source", "Private vulnerability reporting"):
+        assert setting in said
+        assert setting in contributing.replace("\n", " ")
+    set_to("", copy)
+    assert "settings" not in capsys.readouterr().out
+
+
+def test_what_is_not_pinned_is_named():
+    makefile = (ROOT / "Makefile").read_text()
+    tools = " ".join(re.findall(r"\$\(call with_tools,([a-z -]+)\)", makefile)).split()
+    security = (ROOT / "SECURITY.md").read_text()
+    for name in ("TORCH_INDEX", *tools, "uv", "make newest", "make oldest"):
+        assert name in security
+
+
 def test_every_place_in_this_repository_agrees():
     assert repository.problems(ROOT) == []
 
@@ -169,6 +189,9 @@ def test_another_repository_is_told_the_command(copy, capsys):
         "https://gitlab.com/ben/detectors", "https://github.com/ben/de tectors",
         "https://github.com/-ben/x", "https://github.com/ben/..",
         "https://github.com/ben/detectors/tree/main", 'https://github.com/ben/x"y',
+        "https://github.com/ben/é", "https://github.com/ben/x٣",
+        "https://github.com/b٣n/x", "https://github.com/ben/.git",
+        "https://github.com/ben/.git.git",
     ],
 )  # fmt: skip
 def test_a_wrong_address_is_refused_and_nothing_written(copy, capsys, url):

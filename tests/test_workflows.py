@@ -146,3 +146,19 @@ def test_every_python_that_is_named_is_one_that_ci_tests():
     assert keep in [step.get("if") for step in jobs["test"]["steps"]]
     names = re.findall(r"python(3\.\d+) ", (ROOT / "Makefile").read_text())
     assert {*named} <= {*names}
+
+
+def test_what_installs_the_newest_packages_cannot_write():
+    for path in WORKFLOWS:
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            commands = [s["run"] for s in job["steps"] if "run" in s]
+            installs = re.search(
+                r"make (?!report|release|check-|set-)", "\n".join(commands)
+            )
+            if installs:
+                assert set(job.get("permissions", {}).values()) <= {"read"}
+    weekly = yaml.safe_load((GITHUB / "workflows" / "weekly.yml").read_text())
+    report = weekly["jobs"]["report"]
+    assert (report["needs"], report["if"]) == ("check", "${{ failure() }}")
+    assert report["permissions"]["issues"] == "write"
+    assert report["steps"][-1]["run"].startswith("make report-failure run=")

@@ -125,10 +125,16 @@ def version(python: Path) -> str:
 
 
 def run(command: list, check: bool = True, **options) -> subprocess.CompletedProcess:
-    """Run a program; where it fails, say which one."""
+    """Run a program; where it fails, say which one, and what to do."""
     done = subprocess.run([*map(str, command)], check=False, **options)
     if check and done.returncode:
-        sys.exit(f"failed: {' '.join(map(str, command))}")
+        advice = ""
+        if "pip" in command:
+            advice = (
+                "Packages could not be downloaded or built (see above): check the "
+                "network and the free disk space, then run make colab again. "
+            )
+        sys.exit(f"{advice}Failed: {' '.join(map(str, command))}")
     return done
 
 
@@ -148,6 +154,9 @@ def main() -> int:
     if "oldest" in names and not options.packages:
         refuse_new_python(sys.version_info)
     paths = options.notebooks or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    for path in paths:
+        if not path.is_file():
+            sys.exit(f"There is no notebook {path}: give notebooks/01_boxes.ipynb.")
     wheels = FOLDER / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, ROOT])

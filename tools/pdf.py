@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import chromium
 import yaml
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserType, Error, sync_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import ArrayObject, DictionaryObject, NameObject, TextStringObject
 
@@ -104,9 +104,7 @@ def main() -> int:
     if not (options.html / "index.html").exists():
         sys.exit(f"{options.html} has no book: run make book first.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
-        )
+        browser = start(playwright.chromium, program)
         pages = [
             print_page(browser, part, options.html / f"{name}.html")
             for part, name in pages_of_the_book()
@@ -116,6 +114,20 @@ def main() -> int:
         browser.close()
     print(f"wrote {options.out}: {len(pages)} chapters and pages of {count} sheets")
     return 0
+
+
+def start(chromium: BrowserType, program: str) -> Browser:
+    """A browser; where the program is none, say so."""
+    try:
+        return chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
+        )
+    except Error as error:
+        why = error.message.strip().splitlines()[0]
+        sys.exit(
+            f"{program} does not start as Chromium does ({why}): set CHROMIUM to the "
+            "path of its executable, or leave it out."
+        )
 
 
 def print_page(browser: Browser, part: str, path: Path) -> Page:

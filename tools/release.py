@@ -231,6 +231,8 @@ def failing_imports(
 
 def check_imports(wheel: Path) -> None:
     """All modules and chapters can import what they do, with and without the extra."""
+    if not zipfile.is_zipfile(wheel):
+        raise ReleaseError(f"{wheel} is no wheel: make dist builds one.")
     for extra in ("", "train"):
         failed = failing_imports(wheel, extra)
         failed |= failing_imports(wheel, extra, chapter_imports())

@@ -49,6 +49,10 @@ OTHERS = {
         *("flatbuffers", "ml-dtypes", "protobuf"),
     ],
 }
+# What no file can say, and only the owner can do.
+ON_GITHUB = """Commit this. Then, once, on {url}/settings:
+  Pages, Source: GitHub Actions, which publishes the book
+  Advanced Security: Private vulnerability reporting, which SECURITY.md points to"""
 # Links that lead to the repository or site of a book, not to other people's pages.
 OWN_LINKS = [
     re.compile(r"git\+https://github\.com/([\w.-]+/[\w.-]+?)(?=[\"'\s@)`<]|\.git|$)"),
@@ -97,8 +101,9 @@ def parse(url: str) -> Repository | None:
         r"https://github\.com/([A-Za-z\d](?:-?[A-Za-z\d]){0,38})/([\w.-]{1,100}?)"
         r"(?:\.git)?/?",
         url.strip(),
+        re.ASCII,
     )
-    if not found or found[2] in (".", ".."):
+    if not found or found[2] in (".", "..", ".git"):
         raise AddressError(
             f"{url!r} is no address of a repository on GitHub: give one such as "
             "https://github.com/ME/REPO, or an empty one (URL=) for none."
@@ -309,6 +314,8 @@ def _set(root: Path, url: str) -> int:
     changed = write(root, repository)
     print(f"The address is {repository.url if repository else 'empty'}.")
     print("\n".join(f"  written: {name}" for name in changed) or "  nothing to write")
+    if repository:
+        print(ON_GITHUB.format(url=repository.url))
     return 0
 
 

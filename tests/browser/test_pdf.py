@@ -1,6 +1,9 @@
 """The book on paper: what `make pdf` prints."""
 
+import os
 import re
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -30,6 +33,20 @@ def printed(browser, tmp_path_factory):
     book = PdfReader(out)
     assert len(book.pages) == count
     return book, [len(page.printed.pages) for page in pages]
+
+
+def test_a_program_that_is_no_chromium_is_told_in_one_line(tmp_path):
+    (tmp_path / "index.html").touch()
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "pdf.py", "--html", tmp_path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CHROMIUM": "/bin/true"},
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("/bin/true does not start as Chromium does (")
+    assert "set CHROMIUM to the path" in line
 
 
 def test_contents_name_the_sheet_where_a_page_begins(printed):
