@@ -15,6 +15,11 @@ def environment(**more):
     return {**os.environ, "PYTHONPATH": path, **more}
 
 
+def slashed(text):
+    """What is said, with the paths in it as on POSIX: to compare on every system."""
+    return str(text).replace("\\", "/")
+
+
 XML = """<annotation><filename>a.jpg</filename>
 <size><width>{width}</width><height>{height}</height><depth>3</depth></size>
 {objects}</annotation>"""

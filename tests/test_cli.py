@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from folders import annotate, environment, write_folder, write_yolo
+from folders import annotate, environment, slashed, write_folder, write_yolo
 from PIL import Image
 
 from rpn_lib.backbones import TorchvisionBackbone
@@ -552,7 +552,7 @@ def test_propose_in_a_folder_leaves_out_what_it_cannot_read(run, tmp_path, capsy
     arguments = ["--checkpoint", str(run / "checkpoint.pt"), "--out", str(out)]
     assert main(["propose", str(photos), *arguments]) == 1
     assert "left out:" in capsys.readouterr().err
-    names = {str(path.relative_to(out)) for path in out.rglob("*.json")}
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*.json")}
     assert names == {"a.jpg.json", "more/a.png.json"}
 
 
@@ -596,7 +596,7 @@ def test_propose_uses_the_network_that_comes_along_and_passes_over_its_own_pictu
     for passed_over in (False, True):
         assert main(["propose", "."]) == 0
         text = capsys.readouterr()
-        assert "there is no runs/rpn/checkpoint.pt" in text.err
+        assert "there is no runs/rpn/checkpoint.pt" in slashed(text.err)
         assert (
             "passed over: 1 picture that rpn has written" in text.out
         ) is passed_over
@@ -644,7 +644,9 @@ def test_check_lists_everything_and_says_so_by_its_exit_code(tmp_path, capsys):
     assert main(["check", str(data)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
-    assert lines[0].startswith(f"{data}/Annotations/scene_2.xml, object 0 (xmin")
+    assert slashed(lines[0]).startswith(
+        slashed(f"{data}/Annotations/scene_2.xml, object 0 (xmin")
+    )
     assert lines[-1].endswith("3 problems.")
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from folders import CELL, annotate
+from folders import CELL, annotate, slashed
 from PIL import Image
 
 from rpn_lib.cli import main
@@ -57,7 +57,7 @@ def first_problem(root, split="train"):
 @pytest.mark.parametrize("row", ["cat 0.5 0.5 0.2 0.2", "0,0.5,0.5,0.2,0.2"])
 def test_rows_with_names_or_commas_are_named_with_file_and_line(tmp_path, row):
     text = first_problem(yolo(tmp_path, row))
-    assert "labels/train/a.txt, line 1: " in text
+    assert "labels/train/a.txt, line 1: " in slashed(text)
     assert "are not numbers alone. A row is: class cx cy w h, with spaces" in text
 
 
@@ -123,7 +123,7 @@ def test_a_picture_in_other_capitals_is_pointed_to(tmp_path):
     text = first_problem(tmp_path)
     if (tmp_path / "train/A.JPG").exists():
         pytest.skip("the file system ignores case")
-    assert f"There is {tmp_path}/train/a.jpg: write its name" in text
+    assert f"There is {tmp_path / 'train' / 'a.jpg'}: write its name" in text
 
 
 def test_a_box_that_has_no_width_in_float32(tmp_path):

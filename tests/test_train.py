@@ -88,9 +88,8 @@ def test_it_names_the_last_good_checkpoint_too(tmp_path):
         )
     with pytest.raises(TrainingError) as error:
         train(rpn, ShapesDataset(length=2), batch_size=2, checkpoints=checkpoints)
-    assert f"The last good checkpoint is {tmp_path}/step-00000002.pt." in str(
-        error.value
-    )
+    last = tmp_path / "step-00000002.pt"
+    assert f"The last good checkpoint is {last}." in str(error.value)
     assert checkpoints.latest()[1] == {"good": True}
 
 
