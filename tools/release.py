@@ -122,7 +122,7 @@ def build(out: Path, root: Path = ROOT) -> tuple[Path, Path]:
 # ---- What they need ----------------------------------------------------------------
 
 
-def requirements(wheel: Path, extra: str = "") -> set[str]:
+def requirements(wheel: Path) -> set[str]:
     """The packages that a wheel asks for, with those that they ask for in turn."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
@@ -135,7 +135,7 @@ def requirements(wheel: Path, extra: str = "") -> set[str]:
                 yield canonicalize_name(needed.name), needed.extras
 
     lines = re.findall(r"^Requires-Dist: (.*)$", metadata_of(wheel), re.M)
-    todo, seen = list(asked(lines, [extra])), set()
+    todo, seen = list(asked(lines, [])), set()
     while todo:
         name, extras = todo.pop()
         if name not in seen:
@@ -194,8 +194,7 @@ def chapter_imports(root: Path = ROOT) -> dict[str, str]:
     """What each chapter imports, as code."""
     found = {}
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        cells = json.loads(path.read_text("utf-8"))["cells"]
-        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        code = ["".join(cell["source"]) for cell in status.code_cells(path)]
         lines = [
             ast.unparse(node)
             for source in code
@@ -209,7 +208,7 @@ def chapter_imports(root: Path = ROOT) -> dict[str, str]:
 
 
 def failing_imports(
-    wheel: Path, extra: str = "", chapters: dict[str, str] | None = None
+    wheel: Path, chapters: dict[str, str] | None = None
 ) -> dict[str, str]:
     """The modules, or chapters, that cannot import something, and what it is.
 
@@ -219,7 +218,7 @@ def failing_imports(
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
-        names = json.dumps(sorted(requirements(wheel, extra)))
+        names = json.dumps(sorted(requirements(wheel)))
         code = ONLY + (MODULES if chapters is None else CHAPTERS)
         command = [sys.executable, "-I", "-c", code, folder, names]
         command += [] if chapters is None else [json.dumps(chapters)]
@@ -230,18 +229,13 @@ def failing_imports(
 
 
 def check_imports(wheel: Path) -> None:
-    """All modules and chapters can import what they do, with and without the extra."""
+    """All modules and chapters can import what they do, without an extra."""
     if not zipfile.is_zipfile(wheel):
         raise ReleaseError(f"{wheel} is no wheel: make dist builds one.")
-    for extra in ("", "train"):
-        failed = failing_imports(wheel, extra)
-        failed |= failing_imports(wheel, extra, chapter_imports())
-        if failed:
-            lines = [f"  {name} needs {what}" for name, what in failed.items()]
-            what = f"rpn_lib[{extra}]" if extra else "rpn_lib"
-            raise ReleaseError(
-                "\n".join([f"pip install {what} is too little:", *lines])
-            )
+    failed = failing_imports(wheel) | failing_imports(wheel, chapter_imports())
+    if failed:
+        lines = [f"  {name} needs {what}" for name, what in failed.items()]
+        raise ReleaseError("\n".join(["pip install rpn_lib is too little:", *lines]))
 
 
 # ---- Do they work once installed? ----------------------------------------------------
