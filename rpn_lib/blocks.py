@@ -1,7 +1,7 @@
 """NMS in blocks: some boxes at a time are compared with all that have been kept so far.
 
 For each box the plain loop asks which of the others it suppresses: N times a few
-operations on N numbers. Here 256 boxes are judged in one go.
+operations on N numbers. Here 384 boxes are judged in one go.
 
 Dimension letters: N, M boxes; K boxes kept.
 """
@@ -17,7 +17,7 @@ from rpn_lib.boxes import box_area
 from rpn_lib.tiles import positive
 
 # Boxes that are judged in one go.
-BLOCK = 256
+BLOCK = 384
 
 
 def best_apart(boxes: Tensor, iou_threshold: float, limit: int) -> Tensor:

@@ -22,6 +22,7 @@ from rpn_lib.matching import (
     Matches,
     MatchRule,
     check_arguments,
+    compared,
     covered,
     label_anchors,
     with_classes,
@@ -31,6 +32,10 @@ from rpn_lib.tiles import all_pairs, check_grids, on_grids, positive
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.
 BLOCK_PAIRS = 2**18
+
+# Up to so many anchors a box costs less with all of them than it costs to find those
+# that it reaches: there four blocks are done in one go.
+FEW_ANCHORS = 2**15
 
 
 def match_anchors(
@@ -85,7 +90,8 @@ def match_anchors(
     if grids is not None:
         check_grids(grids, len(anchors))
         grids = grids if on_cpu else None
-    if len(anchors) * len(gt_boxes) <= BLOCK_PAIRS:
+    at_once = BLOCK_PAIRS * (4 if len(anchors) <= FEW_ANCHORS else 1)
+    if len(anchors) * len(gt_boxes) <= at_once:
         found = _at_once(anchors, gt_boxes, valid, min_best_iou, grids)
     elif grids is not None:
         found = on_grids(anchors, gt_boxes, valid, min_best_iou, grids)
@@ -121,7 +127,8 @@ def _at_once(
     # not count is reached by none. (Floats: `any` of a column of bools is slow.)
     best = gt_best_iou.masked_fill(~counts, torch.inf)[:, None]
     missing = torch.sub(best, pairs, out=pairs)  # the last look at the pairs
-    return iou, gt_index, gt_best_iou, missing.amin(dim=0) == 0
+    is_best = compared(torch.eq, missing.amin(dim=0), 0)
+    return iou, gt_index, gt_best_iou, is_best
 
 
 def _column_max(rows: Tensor) -> tuple[Tensor, Tensor]:

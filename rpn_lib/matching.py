@@ -9,6 +9,7 @@ threshold; so the best anchor of each true box is an object too (Faster R-CNN, s
 Dimension letters: N anchors; G true boxes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -206,7 +207,7 @@ def label_anchors(
     >>> label_anchors(iou, torch.tensor([False, False, False, True]), MatchRule())
     tensor([ 1, -1,  0,  1])
     """
-    positive = iou >= rule.positive_iou
+    positive = compared(torch.ge, iou, rule.positive_iou)
     if rule.best_anchor:
         positive |= is_best
     if rule.min_num_positives > 0:
@@ -217,11 +218,35 @@ def label_anchors(
         rank = torch.arange(len(index), device=iou.device)
         missing = rule.min_num_positives - positive.sum()
         positive[index] |= (rank < missing) & (best > 0)
-    background = iou < rule.negative_iou
+    background = compared(torch.lt, iou, rule.negative_iou)
     if unknown is not None:
         background &= ~unknown
-    labels = background.char().sub_(1).masked_fill_(positive, 1)  # small, so quick
-    return (labels if valid is None else labels.masked_fill_(~valid, -1)).long()
+    # 1 for an object; else 0 for background, -1 for neither. (In int8: quick to move.)
+    labels = torch.maximum(_one_or_minus_one(positive), background.char() - 1)
+    if valid is not None:
+        labels = torch.minimum(labels, _one_or_minus_one(valid))
+    return labels.long()
+
+
+def compared(
+    comparison: Callable[..., Tensor], numbers: Tensor, other: Tensor | float
+) -> Tensor:
+    """A comparison, bool, in a third of the time: torch is quicker at writing int8.
+
+    Args:
+        comparison: `torch.ge`, `torch.eq` or the like.
+        numbers: what is compared, of any shape.
+        other: a number, or a tensor that broadcasts to that shape.
+
+    >>> compared(torch.ge, torch.tensor([0.2, 0.9]), 0.7)
+    tensor([False,  True])
+    """
+    result = torch.empty_like(numbers, dtype=torch.int8)
+    return comparison(numbers, other, out=result).view(torch.bool)
+
+
+def _one_or_minus_one(flags: Tensor) -> Tensor:
+    return flags.char().mul_(2).sub_(1)
 
 
 def with_classes(labels: Tensor, gt_index: Tensor, gt_labels: Tensor | None) -> Tensor:
