@@ -22,11 +22,11 @@ from rpn_lib.matching import (
     Matches,
     MatchRule,
     check_arguments,
-    compared,
     covered,
     label_anchors,
     with_classes,
 )
+from rpn_lib.ranking import compared
 from rpn_lib.tiles import all_pairs, check_grids, on_grids, positive
 
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many

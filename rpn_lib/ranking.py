@@ -5,8 +5,15 @@ order, differs between processors, devices and lengths. Here the earlier one com
 first, always.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+# Of so many values one is in the sample that says how high the largest ones are; and
+# from how many values on to ask a sample is quicker than to look at all.
+SAMPLED = 64
+MANY = 2**15
 
 
 def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -25,6 +32,10 @@ def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, values.shape[-1])
     plain = values.ndim == 1 and values.device.type == "cpu"
     if plain and 0 < 2 * k < len(values) and not torch.compiler.is_compiling():
+        high = _high_ones(values, k)
+        if high is not None:
+            best, place = top_k(values[high], k)
+            return best, high[place]
         # To sort everything takes fifty times as long as `topk`, whose choice is right
         # where there are no ties. Where there are, all that reach its last value are
         # sorted. (Nothing reaches NaN.)
@@ -45,3 +56,35 @@ def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return top.values, top.indices
     ranked = values.sort(dim=-1, descending=True, stable=True)
     return ranked.values[..., :k], ranked.indices[..., :k]
+
+
+def _high_ones(values: Tensor, k: int) -> Tensor | None:
+    """Where the `k` largest values are, and few others; `None` where that is not known.
+
+    A sample says how high they are, about. All values that are not below that are
+    found, NaN too; if they are k or more, the k largest are among them.
+    """
+    sample = values[::SAMPLED]
+    wanted = k // SAMPLED * 5 // 4 + 16  # some more, so that it is seldom too few
+    if len(values) < MANY or 4 * wanted > len(sample):
+        return None
+    limit = sample.topk(wanted).values[-1]
+    index = compared(torch.lt, values, limit).logical_not_().nonzero()[:, 0]
+    return index if k <= len(index) < len(values) else None
+
+
+def compared(
+    comparison: Callable[..., Tensor], numbers: Tensor, other: Tensor | float
+) -> Tensor:
+    """A comparison, bool, in a third of the time: torch is quicker at writing int8.
+
+    Args:
+        comparison: `torch.ge`, `torch.eq` or the like.
+        numbers: what is compared, of any shape.
+        other: a number, or a tensor that broadcasts to that shape.
+
+    >>> compared(torch.ge, torch.tensor([0.2, 0.9]), 0.7)
+    tensor([False,  True])
+    """
+    result = torch.empty_like(numbers, dtype=torch.int8)
+    return comparison(numbers, other, out=result).view(torch.bool)

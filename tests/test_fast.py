@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torchvision.ops import clip_boxes_to_image
 
-from rpn_lib import blocks, fast, matching, tiles
+from rpn_lib import blocks, fast, matching, ranking, tiles
 from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.errors import BoxError
 from rpn_lib.nms import nms
@@ -271,6 +271,38 @@ def test_not_a_number_counts_as_the_largest(num_nan):
     ranked = values.sort(descending=True, stable=True)
     assert torch.equal(index, ranked.indices[:10])
     assert int(best.isnan().sum()) == min(num_nan, 10)
+
+
+PLACE = torch.arange(60_000)
+RANDOM = torch.rand(60_000, generator=torch.Generator().manual_seed(0))
+SAMPLED = PLACE % ranking.SAMPLED == 0
+
+# Values whose sample says little, or nothing, about the largest ones.
+AWKWARD = {
+    "random": RANDOM,
+    "rising": PLACE.float(),
+    "all equal": torch.zeros(60_000),
+    "high where nothing is sampled": RANDOM + ~SAMPLED,
+    "high where it is sampled": RANDOM + SAMPLED,
+    "ties": (20 * RANDOM).floor(),
+    "infinite": RANDOM.masked_fill(RANDOM > 0.9, torch.inf),
+    "not a number": RANDOM.masked_fill(RANDOM < 0.001, torch.nan),
+}
+
+
+@pytest.mark.parametrize("k", [1, 20, 700, 2000, 20_000])
+@pytest.mark.parametrize("values", AWKWARD.values(), ids=AWKWARD)
+def test_a_sample_of_very_many_values_changes_nothing(values, k):
+    best, index = top_k(values, k)
+    ranked = values.sort(descending=True, stable=True)
+    assert torch.equal(index, ranked.indices[:k])
+    assert torch.equal(best.nan_to_num(7), ranked.values[:k].nan_to_num(7))
+
+
+def test_of_very_many_values_only_the_high_ones_are_ranked():
+    high = ranking._high_ones(AWKWARD["random"], 1000)
+    assert 1000 <= len(high) < 4000
+    assert ranking._high_ones(AWKWARD["all equal"], 1000) is None
 
 
 def test_each_row_is_ranked_by_itself():
