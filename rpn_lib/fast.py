@@ -70,7 +70,8 @@ def match_anchors(
     1
     """
     anchors, gt_boxes = check_arguments(anchors, gt_boxes, gt_labels, valid, trusted)
-    least, on_cpu = rule.min_best_iou, anchors.device.type == "cpu"
+    on_cpu = anchors.device.type == "cpu"
+    least = rule.min_best_iou
     if grids is not None:
         check_grids(grids, len(anchors))
         grids = grids if on_cpu else None

@@ -128,14 +128,14 @@ def match_anchors(
 ) -> Matches:
     """Label anchors by their IoU with the true boxes of one image.
 
-    An anchor that is made positive, by either rule, keeps the true box that it overlaps
-    most as its target, even if it is the best anchor of another one, as in the paper's
-    code.
+    An object, by its IoU or as a best anchor, keeps the true box that it overlaps most
+    as its target, even if it is the best anchor of another one, as in the paper's code.
 
     Args:
         anchors: `(N, 4)`, xyxy, pixels.
         gt_boxes: `(G, 4)`, xyxy, pixels; G may be 0, then all anchors are background.
-        rule: which anchors are objects and which are background.
+        rule: which anchors are objects and which are background; by default, as in the
+            paper.
         gt_labels: `(G,)`, int64 classes from 1, used as labels in place of 1.
         valid: `(N,)`, bool: anchors that may be labelled; the others are ignored (-1)
             and are nobody's best anchor. See `rpn_lib.anchors.inside_image`.
