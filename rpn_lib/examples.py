@@ -87,11 +87,11 @@ def choose_examples(
         matches = match_anchors(
             placed,
             boxes,
+            match,
             valid=usable,
             ignore_boxes=None if ignore_boxes is None else ignore_boxes[i],
             grids=grids,
             trusted=True,  # they were checked where they came in
-            **asdict(match),
         )
         own = generator[i] if isinstance(generator, Sequence) else generator
         objects, background = sample_anchors(

@@ -41,25 +41,18 @@ FEW_ANCHORS = 2**15
 def match_anchors(
     anchors: Tensor,
     gt_boxes: Tensor,
+    rule: MatchRule = MatchRule(),
     *,
-    positive_iou: float = MatchRule.positive_iou,
-    negative_iou: float = MatchRule.negative_iou,
-    best_anchor: bool = MatchRule.best_anchor,
-    min_best_iou: float = MatchRule.min_best_iou,
-    min_num_positives: int = MatchRule.min_num_positives,
     gt_labels: Tensor | None = None,
     valid: Tensor | None = None,
     ignore_boxes: Tensor | None = None,
-    ignore_fraction: float = 0.5,
     grids: Sequence[tuple[int, int, int]] | None = None,
     trusted: bool = False,
 ) -> Matches:
     """What `rpn_lib.matching.match_anchors` gives, without the matrix of all IoUs.
 
     Args:
-        anchors, gt_boxes, gt_labels, valid, ignore_boxes, ignore_fraction: see there.
-        positive_iou, negative_iou, best_anchor: see there.
-        min_best_iou, min_num_positives: see there.
+        anchors, gt_boxes, rule, gt_labels, valid, ignore_boxes: see there.
         grids: for each level `(H, W, A)`: the anchors are grids, level by level, row by
             row, of these numbers of rows, columns and shapes, as `AnchorGenerator`
             makes them; they may have been clipped to the image. On a processor (CPU)
@@ -72,7 +65,6 @@ def match_anchors(
 
     Raises:
         BoxError: as there, and for `grids` that aren't those of the anchors.
-        SettingError: as there.
 
     >>> from rpn_lib.anchors import AnchorGenerator
     >>> generate = AnchorGenerator([32, 64], strides=[16])
@@ -82,23 +74,21 @@ def match_anchors(
     >>> int((found.labels == 1).sum())
     1
     """
-    rule = MatchRule(
-        positive_iou, negative_iou, best_anchor, min_best_iou, min_num_positives
-    )
     anchors, gt_boxes = check_arguments(anchors, gt_boxes, gt_labels, valid, trusted)
     on_cpu = anchors.device.type == "cpu"
+    least = rule.min_best_iou
     if grids is not None:
         check_grids(grids, len(anchors))
         grids = grids if on_cpu else None
     at_once = BLOCK_PAIRS * (4 if len(anchors) <= FEW_ANCHORS else 1)
     if len(anchors) * len(gt_boxes) <= at_once:
-        found = _at_once(anchors, gt_boxes, valid, min_best_iou, grids)
+        found = _at_once(anchors, gt_boxes, valid, least, grids)
     elif grids is not None:
-        found = on_grids(anchors, gt_boxes, valid, min_best_iou, grids)
+        found = on_grids(anchors, gt_boxes, valid, least, grids)
     else:
-        found = _in_blocks(anchors, gt_boxes, valid, min_best_iou, skip=on_cpu)
+        found = _in_blocks(anchors, gt_boxes, valid, least, skip=on_cpu)
     iou, gt_index, gt_best_iou, is_best = found
-    unknown = covered(anchors, ignore_boxes, ignore_fraction, trusted)
+    unknown = covered(anchors, ignore_boxes, rule.ignore_fraction, trusted)
     labels = label_anchors(iou, is_best, rule, valid, unknown)
     return Matches(
         with_classes(labels, gt_index, gt_labels), gt_index, iou, gt_best_iou

@@ -27,9 +27,15 @@ class MatchRule:
     Attributes:
         positive_iou: an anchor with at least this IoU is an object; in (0, 1].
         negative_iou: with less than this IoU it is background; in [0, positive_iou].
-        best_anchor: the best anchor of each true box is an object as well.
-        min_best_iou: least IoU of such a best anchor; in [0, 1].
-        min_num_positives: so many objects at least, where IoUs are above 0.
+        best_anchor: the best anchor of each true box is an object as well, and those
+            that tie with it to the last bit of float32; only where their IoU is above
+            0, so a box that no anchor touches changes nothing.
+        min_best_iou: least IoU of such a best anchor; in [0, 1]. The paper has no such
+            limit; 0.3 leaves out anchors that would otherwise be background.
+        min_num_positives: if there are fewer objects than this, the anchors of the
+            highest IoU (above 0) become objects until there are.
+        ignore_fraction: the share of an anchor's area, in (0, 1], that must lie in one
+            region of `ignore_boxes` for the anchor not to be background.
 
     Raises:
         SettingError: thresholds out of range or out of order.
@@ -43,6 +49,7 @@ class MatchRule:
     best_anchor: bool = True
     min_best_iou: float = 0.0
     min_num_positives: int = 0
+    ignore_fraction: float = 0.5
 
     def __post_init__(self) -> None:
         if (
@@ -57,6 +64,10 @@ class MatchRule:
         if not 0 <= self.min_best_iou <= 1:
             raise SettingError(
                 f"min_best_iou={self.min_best_iou} must be between 0 and 1."
+            )
+        if not 0 < self.ignore_fraction <= 1:
+            raise SettingError(
+                f"ignore_fraction={self.ignore_fraction} must be above 0 and at most 1."
             )
 
 
@@ -106,48 +117,31 @@ class Matches(NamedTuple):
     gt_best_iou: Tensor
 
 
-# Chapters print this: its defaults are written out, and a test compares them with
-# those of `MatchRule`.
 def match_anchors(
     anchors: Tensor,
     gt_boxes: Tensor,
+    rule: MatchRule = MatchRule(),
     *,
-    positive_iou: float = 0.7,
-    negative_iou: float = 0.3,
-    best_anchor: bool = True,
-    min_best_iou: float = 0.0,
-    min_num_positives: int = 0,
     gt_labels: Tensor | None = None,
     valid: Tensor | None = None,
     ignore_boxes: Tensor | None = None,
-    ignore_fraction: float = 0.5,
 ) -> Matches:
     """Label anchors by their IoU with the true boxes of one image.
 
-    An anchor that is made positive, by either rule, keeps the true box that it overlaps
-    most as its target, even if it is the best anchor of another one, as in the paper's
-    code.
+    An object, by its IoU or as a best anchor, keeps the true box that it overlaps most
+    as its target, even if it is the best anchor of another one, as in the paper's code.
 
     Args:
         anchors: `(N, 4)`, xyxy, pixels.
         gt_boxes: `(G, 4)`, xyxy, pixels; G may be 0, then all anchors are background.
-        positive_iou: an anchor with at least this IoU is an object; in (0, 1].
-        negative_iou: an anchor with less than this IoU is background; in [0,
-            positive_iou].
-        best_anchor: make the best anchor of each true box an object as well, and those
-            that tie with it to the last bit of float32; only where their IoU is above
-            0, so a box that no anchor touches changes nothing.
-        min_best_iou: least IoU of such a best anchor; in [0, 1]. The paper has no such
-            limit; 0.3 leaves out anchors that would otherwise be background.
-        min_num_positives: if there are fewer objects than this, the anchors of the
-            highest IoU (above 0) become objects until there are.
+        rule: which anchors are objects and which are background; by default, as in the
+            paper.
         gt_labels: `(G,)`, int64 classes from 1, used as labels in place of 1.
         valid: `(N,)`, bool: anchors that may be labelled; the others are ignored (-1)
             and are nobody's best anchor. See `rpn_lib.anchors.inside_image`.
         ignore_boxes: `(I, 4)`, xyxy, pixels: regions such as COCO's crowds, where
-            nobody knows what is an object. Background inside them is ignored.
-        ignore_fraction: the share of an anchor's area, in (0, 1], that must lie in one
-            such region.
+            nobody knows what is an object. Background inside them is ignored; how far
+            inside, `rule.ignore_fraction` says.
 
     Returns:
         labels, true box, IoU of each anchor, and the best IoU of each true box.
@@ -155,15 +149,14 @@ def match_anchors(
     Raises:
         BoxError: a true box or region without area, or arguments whose lengths do not
             fit.
-        SettingError: thresholds out of range or out of order.
 
     >>> anchors = torch.tensor([[0, 0, 9.0, 9], [0, 5, 9, 14], [40, 0, 49, 9]])
-    >>> match_anchors(anchors, torch.tensor([[0.0, 0.0, 9.0, 10.0]])).labels
+    >>> box = torch.tensor([[0.0, 0.0, 9.0, 10.0]])
+    >>> match_anchors(anchors, box).labels
     tensor([ 1, -1,  0])
+    >>> match_anchors(anchors, box, MatchRule(negative_iou=0.5)).labels
+    tensor([1, 0, 0])
     """
-    rule = MatchRule(
-        positive_iou, negative_iou, best_anchor, min_best_iou, min_num_positives
-    )
     anchors, gt_boxes = check_arguments(anchors, gt_boxes, gt_labels, valid)
     iou = box_iou(anchors, gt_boxes)  # (N, G)
     if valid is not None:
@@ -174,9 +167,9 @@ def match_anchors(
     # The best anchors of each true box: all that reach its highest IoU.
     nothing = iou.new_zeros(1, len(gt_boxes))
     gt_best_iou = torch.cat([iou, nothing]).amax(dim=0)  # (G,)
-    reached = (gt_best_iou > 0) & (gt_best_iou >= min_best_iou)
+    reached = (gt_best_iou > 0) & (gt_best_iou >= rule.min_best_iou)
     is_best = ((iou == gt_best_iou) & reached).any(dim=1)  # (N,)
-    unknown = covered(anchors, ignore_boxes, ignore_fraction)
+    unknown = covered(anchors, ignore_boxes, rule.ignore_fraction)
     labels = label_anchors(best_iou, is_best, rule, valid, unknown)
     return Matches(
         with_classes(labels, gt_index, gt_labels), gt_index, best_iou, gt_best_iou
@@ -242,7 +235,7 @@ def with_classes(labels: Tensor, gt_index: Tensor, gt_labels: Tensor | None) -> 
 def covered(
     anchors: Tensor,
     regions: Tensor | None,
-    fraction: float = 0.5,
+    fraction: float,
     trusted: bool = False,
 ) -> Tensor | None:
     """Which anchors have at least this share of their area in one of the regions.
@@ -258,16 +251,14 @@ def covered(
 
     Raises:
         BoxError: a region without area.
-        SettingError: `fraction` out of range.
 
     >>> box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
-    >>> covered(box, torch.tensor([[0.0, 0.0, 5.0, 10.0], [7.0, 0.0, 12.0, 10.0]]))
-    tensor([True])
+    >>> regions = torch.tensor([[0.0, 0.0, 5.0, 10.0], [7.0, 0.0, 12.0, 10.0]])
+    >>> covered(box, regions, 0.5), covered(box, regions, 0.6)
+    (tensor([True]), tensor([False]))
     """
     if regions is None or not len(regions):
         return None
-    if not 0 < fraction <= 1:
-        raise SettingError(f"ignore_fraction={fraction} must be above 0 and at most 1.")
     if not trusted:
         regions = check_boxes(regions, where="ignore_boxes")
     regions = regions.to(anchors.device)
@@ -313,7 +304,8 @@ def check_arguments(
     return upcast(anchors), upcast(gt_boxes).to(anchors.device)
 
 
-# As above, with `SampleRule`.
+# Chapters print this: its defaults are written out, and a test compares them with
+# those of `SampleRule`.
 def sample_anchors(
     labels: Tensor,
     num_samples: int = 256,

@@ -84,8 +84,8 @@ class RegionProposalNetwork(nn.Module):
         head: RPNHead | None = None,
         loss: RPNLoss | None = None,
         select: ProposalSelector | None = None,
-        match: MatchRule = MatchRule(),  # noqa: B008, a frozen value
-        sample: SampleRule = SampleRule(),  # noqa: B008
+        match: MatchRule = MatchRule(),
+        sample: SampleRule = SampleRule(),
         border: str | BorderRule = "keep",
         delta_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     ) -> None:

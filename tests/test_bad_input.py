@@ -195,27 +195,27 @@ MESSAGES = [
     ),
     # matching
     (
-        lambda: match_anchors(BOX, BOX, positive_iou=0.3, negative_iou=0.7),
+        lambda: MatchRule(positive_iou=0.3, negative_iou=0.7),
         "negative_iou=0.7 and positive_iou=0.3 must keep the order "
         "0 <= negative_iou <= positive_iou <= 1, with positive_iou above 0.",
     ),
     (
-        lambda: match_anchors(BOX, BOX, positive_iou=0, negative_iou=0),
+        lambda: MatchRule(positive_iou=0, negative_iou=0),
         "negative_iou=0 and positive_iou=0 must keep the order "
         "0 <= negative_iou <= positive_iou <= 1, with positive_iou above 0.",
     ),
     (
-        lambda: match_anchors(BOX, BOX, positive_iou=math.nan),
+        lambda: MatchRule(positive_iou=math.nan),
         "negative_iou=0.3 and positive_iou=nan must keep the order "
         "0 <= negative_iou <= positive_iou <= 1, with positive_iou above 0.",
     ),
     (
-        lambda: match_anchors(BOX, BOX, positive_iou=1.5),
+        lambda: MatchRule(positive_iou=1.5),
         "negative_iou=0.3 and positive_iou=1.5 must keep the order "
         "0 <= negative_iou <= positive_iou <= 1, with positive_iou above 0.",
     ),
     (
-        lambda: match_anchors(BOX, BOX, min_best_iou=1.5),
+        lambda: MatchRule(min_best_iou=1.5),
         "min_best_iou=1.5 must be between 0 and 1.",
     ),
     (
@@ -395,11 +395,11 @@ MESSAGES = [
         "boxes and image together.",
     ),
     (
-        lambda: match_anchors(BOX, BOX, ignore_boxes=BOX, ignore_fraction=0),
+        lambda: MatchRule(ignore_fraction=0),
         "ignore_fraction=0 must be above 0 and at most 1.",
     ),
     (
-        lambda: match_anchors(BOX, BOX, ignore_boxes=BOX, ignore_fraction=1.5),
+        lambda: MatchRule(ignore_fraction=1.5),
         "ignore_fraction=1.5 must be above 0 and at most 1.",
     ),
     (
@@ -525,8 +525,8 @@ def test_errors_of_boxes_and_settings_are_value_errors(kind):
         lambda: AnchorGenerator([32], offset=math.inf),
         lambda: AnchorGenerator([32], strides=[8, 16]),
         lambda: AnchorGenerator([32])([(4, 4), (2, 2)]),
-        lambda: match_anchors(BOX, BOX, positive_iou=2),
-        lambda: match_anchors(BOX, BOX, ignore_boxes=BOX, ignore_fraction=0),
+        lambda: MatchRule(positive_iou=2),
+        lambda: MatchRule(ignore_fraction=0),
         lambda: sample_anchors(torch.zeros(9), num_samples=0),
         lambda: nms(BOX, torch.ones(1), 1.5),
         lambda: ProposalSelector(iou_threshold=-1),

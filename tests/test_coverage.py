@@ -210,7 +210,7 @@ def best_by_matching(generator, gt, sizes):
         grids = [[math.ceil(x / s) for x in size] for s in generator.strides]
         anchors = torch.cat(generator(grids))
         counts.append(len(anchors))
-        best.append(match_anchors(anchors, boxes, best_anchor=False).gt_best_iou)
+        best.append(match_anchors(anchors, boxes).gt_best_iou)
     return torch.cat(best), counts
 
 

@@ -16,6 +16,7 @@ from torchvision.ops import clip_boxes_to_image
 from rpn_lib import blocks, fast, matching, ranking, tiles
 from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.errors import BoxError
+from rpn_lib.matching import MatchRule
 from rpn_lib.nms import nms
 from rpn_lib.ranking import top_k
 
@@ -58,7 +59,8 @@ def random_case(seed):
     anchors = torch.cat(generate(sizes))
     if pick(0, 4) == 0:
         anchors = clip_boxes_to_image(anchors, (60, 80))
-    settings = {"min_best_iou": pick(0, 2) * 0.3, "min_num_positives": pick(0, 2) * 30}
+    rule = MatchRule(min_best_iou=pick(0, 2) * 0.3, min_num_positives=pick(0, 2) * 30)
+    settings = {"rule": rule}
     if pick(0, 3) == 0:
         settings["valid"] = torch.rand(len(anchors), generator=generator) < 0.7
     if pick(0, 3) == 0:
@@ -122,7 +124,7 @@ def test_what_is_done_in_one_go_changes_nothing(seed):
     anchors, grids, gt_boxes, settings = random_case(seed)
     plain = matching.match_anchors(anchors, gt_boxes, **settings)
     if len(gt_boxes):
-        valid, least = settings.get("valid"), settings["min_best_iou"]
+        valid, least = settings.get("valid"), settings["rule"].min_best_iou
         iou, gt_index, best, _ = tiles.on_grids(anchors, gt_boxes, valid, least, grids)
         assert torch.equal(iou, plain.iou)
         assert torch.equal(gt_index, plain.gt_index)
@@ -179,7 +181,7 @@ def test_block_size_does_not_matter(monkeypatch, pairs, num_gt):
     valid = torch.rand(301, generator=generator) < 0.7
     monkeypatch.setattr(fast, "BLOCK_PAIRS", pairs)
     found, expected = (
-        function(anchors, gt_boxes, valid=valid, min_num_positives=40)
+        function(anchors, gt_boxes, MatchRule(min_num_positives=40), valid=valid)
         for function in (fast.match_anchors, matching.match_anchors)
     )
     assert_same(found, expected)

@@ -5,7 +5,6 @@ import math
 import re
 import warnings
 from collections import OrderedDict
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -169,8 +168,7 @@ def test_conventions_of_the_loss():
     features = list(feature_maps([16]).values())
     gt_boxes = [target["boxes"] for target in TARGETS]
     anchors = theirs.anchors([(8, 12)])[0]
-    rule = asdict(theirs.match)
-    labels = [match_anchors(anchors, boxes, **rule).labels for boxes in gt_boxes]
+    labels = [match_anchors(anchors, boxes, theirs.match).labels for boxes in gt_boxes]
     objects = sum(min(4, int((label == 1).sum())) for label in labels)
     assert objects == 8
     losses = []

@@ -48,8 +48,6 @@ MAY_IMPORT = {
 }
 # Functions with more than eight arguments, and why.
 MANY_ARGUMENTS = {
-    "rpn_lib.matching.match_anchors": "the fields of MatchRule, to try one by one",
-    "rpn_lib.fast.match_anchors": "the same, of its twin",
     "rpn_lib.figures.explorer.explore": "what a figure can have besides its sliders",
     "rpn_lib.rpn.RegionProposalNetwork.__init__": "the parts of the network",
 }

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou as their_iou
 from rpn_lib import fast, matching
 from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.errors import BoxError
-from rpn_lib.matching import match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
 
 NONE = torch.zeros(0, 4)
 # Along one line: IoU with a true box 0..10 is the covered share of it.
@@ -48,14 +48,14 @@ def test_thresholds_by_hand():
 
 
 def test_upper_threshold_is_positive_and_lower_threshold_is_ignored():
-    anchors = covering(10, 7, 3)
-    labels = match_anchors(anchors, TRUE, positive_iou=0.7, negative_iou=0.3).labels
+    rule = MatchRule(positive_iou=0.7, negative_iou=0.3)
+    labels = match_anchors(covering(10, 7, 3), TRUE, rule).labels
     assert labels.tolist() == [1, 1, -1]
 
 
 def test_best_anchor_is_positive_below_the_upper_threshold():
     assert match_anchors(covering(5, 4, 2), TRUE).labels.tolist() == [1, -1, 0]
-    labels = match_anchors(covering(5, 4, 2), TRUE, best_anchor=False).labels
+    labels = match_anchors(covering(5, 4, 2), TRUE, MatchRule(best_anchor=False)).labels
     assert labels.tolist() == [-1, -1, 0]
 
 
@@ -112,7 +112,9 @@ def test_without_true_boxes_all_anchors_are_background(grid):
 
 
 def test_without_true_boxes_no_minimum_makes_objects(grid):
-    assert (match_anchors(grid, NONE, min_num_positives=64).labels == 0).all()
+    assert (
+        match_anchors(grid, NONE, MatchRule(min_num_positives=64)).labels == 0
+    ).all()
 
 
 def test_without_true_boxes_there_are_no_classes_either(grid):
@@ -183,19 +185,19 @@ def test_min_num_positives_takes_the_next_best():
         (5, [1, 1, 1, 1, 1]),
         (99, [1, 1, 1, 1, 1]),
     ]:
-        matches = match_anchors(anchors, TRUE, min_num_positives=minimum)
+        matches = match_anchors(anchors, TRUE, MatchRule(min_num_positives=minimum))
         assert matches.labels.tolist() == labels, minimum
 
 
 def test_forced_positives_keep_their_label_below_the_lower_threshold():
-    matches = match_anchors(covering(2, 1), TRUE, min_num_positives=2)
+    matches = match_anchors(covering(2, 1), TRUE, MatchRule(min_num_positives=2))
     assert matches.labels.tolist() == [1, 1]
     assert (matches.iou < 0.3).all()
 
 
 def test_min_num_positives_does_not_touch_anchors_without_overlap():
     anchors = torch.cat([covering(2), torch.tensor([[50.0, 50, 60, 60]])])
-    labels = match_anchors(anchors, TRUE, min_num_positives=2).labels
+    labels = match_anchors(anchors, TRUE, MatchRule(min_num_positives=2)).labels
     assert labels.tolist() == [1, 0]
 
 
@@ -204,7 +206,9 @@ def test_min_num_positives_changes_nothing_where_there_are_enough(grid):
     plain = match_anchors(grid, gt_boxes)
     count = int((plain.labels == 1).sum())
     assert count > 0
-    assert_same(match_anchors(grid, gt_boxes, min_num_positives=count), plain)
+    assert_same(
+        match_anchors(grid, gt_boxes, MatchRule(min_num_positives=count)), plain
+    )
 
 
 # Classes
@@ -242,7 +246,7 @@ def test_invalid_anchors_are_ignored_and_nobodys_best():
 def test_invalid_anchors_do_not_count_for_the_minimum():
     valid = torch.tensor([False, True, False, True])
     labels = match_anchors(
-        covering(9, 5, 4, 1), TRUE, valid=valid, min_num_positives=4
+        covering(9, 5, 4, 1), TRUE, MatchRule(min_num_positives=4), valid=valid
     ).labels
     assert labels.tolist() == [-1, 1, -1, 1]
 
@@ -280,7 +284,7 @@ def test_labels_and_ious_equal_the_oracle(
         "best_anchor": best_anchor,
         "min_num_positives": minimum,
     }
-    matches = match_anchors(anchors, gt_boxes, valid=valid, **settings)
+    matches = match_anchors(anchors, gt_boxes, MatchRule(**settings), valid=valid)
     labels, iou, best = oracles.match(
         anchors.tolist(), gt_boxes.tolist(), valid=valid.tolist(), **settings
     )
@@ -301,7 +305,7 @@ def test_an_image_full_of_anchors_equals_the_oracle(seed):
     generator = torch.Generator().manual_seed(seed)
     gt_boxes = oracles.random_boxes(generator, 8, (240, 320), smallest=8).round()
     lower, upper = sorted(torch.rand(2, generator=generator).tolist())
-    matches = match_anchors(anchors, gt_boxes, positive_iou=upper, negative_iou=lower)
+    matches = match_anchors(anchors, gt_boxes, MatchRule(upper, lower))
     labels, iou, best = oracles.match(
         anchors.tolist(), gt_boxes.tolist(), positive_iou=upper, negative_iou=lower
     )
@@ -325,7 +329,7 @@ def test_equal_to_torchvision_where_every_box_overlaps_an_anchor(
     gt_boxes = oracles.random_boxes(generator, 1 + seed, (240, 320), smallest=8)
     table = their_iou(gt_boxes, grid)
     theirs = Matcher(0.7, 0.3, allow_low_quality_matches=low_quality)(table)
-    ours = match_anchors(grid, gt_boxes, best_anchor=low_quality)
+    ours = match_anchors(grid, gt_boxes, MatchRule(best_anchor=low_quality))
     expected = torch.where(theirs >= 0, 1, torch.where(theirs == -1, 0, -1))
     assert torch.equal(ours.labels, expected)
     objects = theirs >= 0
@@ -337,18 +341,18 @@ def test_equal_to_torchvision_where_every_box_overlaps_an_anchor(
 def test_arguments_are_not_changed(grid):
     gt_boxes = oracles.random_boxes(torch.Generator().manual_seed(5), 3, (240, 320))
     before = grid.clone(), gt_boxes.clone()
-    match_anchors(grid, gt_boxes, min_num_positives=99, valid=grid[:, 0] > 0)
+    match_anchors(grid, gt_boxes, MatchRule(min_num_positives=99), valid=grid[:, 0] > 0)
     assert torch.equal(grid, before[0])
     assert torch.equal(gt_boxes, before[1])
 
 
-def test_each_of_several_regions_is_ignored_from_exactly_the_share_on():
+@pytest.mark.parametrize("match", [matching.match_anchors, fast.match_anchors])
+def test_each_of_several_regions_is_ignored_from_exactly_the_share_on(match):
     anchors = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
     regions = torch.tensor([[0.0, 0, 5, 10], [20, 0, 30, 10]])  # a half, all, none
     for fraction, labels in ((0.5, [-1, -1, 0]), (0.51, [0, -1, 0]), (1, [0, -1, 0])):
-        found = match_anchors(
-            anchors, torch.zeros(0, 4), ignore_boxes=regions, ignore_fraction=fraction
-        )
+        rule = MatchRule(ignore_fraction=fraction)
+        found = match(anchors, torch.zeros(0, 4), rule, ignore_boxes=regions)
         assert found.labels.tolist() == labels
 
 
@@ -356,7 +360,7 @@ def test_an_anchor_that_may_not_be_labelled_fills_no_quota():
     """It ties with the best one, and still does not count among the two asked for."""
     anchors = torch.tensor([[0.0, 0, 10, 8], [0, 0, 10, 8], [0, 5, 10, 15]])
     valid = torch.tensor([True, False, True])
-    matches = match_anchors(anchors, TRUE, valid=valid, min_num_positives=2)
+    matches = match_anchors(anchors, TRUE, MatchRule(min_num_positives=2), valid=valid)
     assert matches.labels.tolist() == [1, -1, 1]
 
 
@@ -460,7 +464,8 @@ def test_a_best_anchor_may_be_asked_to_overlap_enough():
     anchor = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     gt = torch.tensor([[0.0, 0.0, 10.0, 2.0]])
     for least, label in [(0.0, 1), (0.2, 1), (0.21, 0)]:
-        assert match_anchors(anchor, gt, min_best_iou=least).labels.tolist() == [label]
+        found = match_anchors(anchor, gt, MatchRule(min_best_iou=least))
+        assert found.labels.tolist() == [label]
 
 
 def test_the_first_class_is_1():
@@ -469,9 +474,9 @@ def test_the_first_class_is_1():
 
 
 def test_only_a_perfect_best_anchor_may_be_asked_for():
-    matches = match_anchors(covering(9), TRUE, positive_iou=1, min_best_iou=1)
+    matches = match_anchors(covering(9), TRUE, MatchRule(1, min_best_iou=1))
     assert matches.labels.tolist() == [-1]
-    assert match_anchors(TRUE, TRUE, min_best_iou=1).labels.tolist() == [1]
+    assert match_anchors(TRUE, TRUE, MatchRule(min_best_iou=1)).labels.tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -490,15 +495,7 @@ def test_any_type_of_number_is_computed_in_float32_or_better(dtype):
     assert found.iou.dtype == (dtype if dtype == torch.float64 else torch.float32)
 
 
-@pytest.mark.parametrize(
-    ("function", "rule"),
-    [
-        (matching.match_anchors, matching.MatchRule),
-        (fast.match_anchors, matching.MatchRule),
-        (matching.sample_anchors, matching.SampleRule),
-    ],
-)
-def test_defaults_are_those_of_the_rule(function, rule):
-    parameters = inspect.signature(function).parameters
-    for field in dataclasses.fields(rule):
+def test_defaults_of_sampling_are_those_of_the_rule():
+    parameters = inspect.signature(sample_anchors).parameters
+    for field in dataclasses.fields(SampleRule):
         assert parameters[field.name].default == field.default, field.name

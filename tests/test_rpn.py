@@ -170,7 +170,7 @@ def test_settings_of_the_selector_may_be_changed_between_calls(images):
 
 def by_hand(rpn, images, gt_boxes, settings):
     """Losses and proposals of a network of one level, from the library's functions."""
-    matching = asdict(settings.get("match", MatchRule()))
+    rule = settings.get("match", MatchRule())
     sampling = asdict(settings.get("sample", SampleRule()))
     loss = settings.get("loss", RPNLoss())
     select = settings.get("select", ProposalSelector())
@@ -181,7 +181,7 @@ def by_hand(rpn, images, gt_boxes, settings):
     all_scores, all_labels, all_deltas, all_targets = [], [], [], []
     generator = seven()
     for i, gt in enumerate(gt_boxes):
-        matches = match_anchors(anchors, gt, **matching)
+        matches = match_anchors(anchors, gt, rule)
         objects, background = sample_anchors(
             matches.labels, generator=generator, **sampling
         )

@@ -23,7 +23,7 @@ from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.boxes import box_area
 from rpn_lib.errors import BoxError
 from rpn_lib.interop import AsTorchvisionRPN, from_torchvision
-from rpn_lib.matching import match_anchors
+from rpn_lib.matching import MatchRule, match_anchors
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "book" / "torchvision.md"
@@ -139,7 +139,8 @@ def test_a_box_of_one_pixel_has_144_best_anchors_unless_forbidden():
     assert 0.0009 < their_iou(box, anchors).max() < 0.001
     assert (their_labels(box, anchors) == 1).sum() == 144
     assert (match_anchors(anchors, box).labels == 1).sum() == 144
-    assert (match_anchors(anchors, box, min_best_iou=0.01).labels == 0).all()
+    limited = match_anchors(anchors, box, MatchRule(min_best_iou=0.01))
+    assert (limited.labels == 0).all()
 
 
 # Anchors

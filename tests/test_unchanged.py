@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.matching import match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, match_anchors, sample_anchors
 from rpn_lib.models import small_rpn
 from rpn_lib.nms import ProposalSelector, nms
 from rpn_lib.transforms import encode
@@ -46,8 +46,8 @@ def matching(seed):
     )
     settings = [
         {},
-        {"best_anchor": False, "positive_iou": 0.5, "negative_iou": 0.5},
-        {"min_best_iou": 0.3, "min_num_positives": 60},
+        {"rule": MatchRule(0.5, 0.5, best_anchor=False)},
+        {"rule": MatchRule(min_best_iou=0.3, min_num_positives=60)},
         {"valid": torch.rand(len(anchors), generator=generator) < 0.7},
         {"ignore_boxes": whole_boxes(generator, 3)},
     ]

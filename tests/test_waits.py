@@ -91,7 +91,7 @@ def test_matching_waits_for_nothing(few, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     boxes = oracles.random_boxes(generator, 40, IMAGE, smallest=8)
     settings = {
-        "min_num_positives": 30,
+        "rule": MatchRule(min_num_positives=30),
         "gt_labels": torch.arange(1, 41),
         "valid": torch.rand(len(anchors), generator=generator) < 0.9,
         "ignore_boxes": boxes[:3] + 10,
