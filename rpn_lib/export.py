@@ -11,7 +11,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from rpn_lib.boxes import box_iou, upcast
+from rpn_lib.boxes import box_iou
+from rpn_lib.head import objectness_logits
 from rpn_lib.nms import candidates
 from rpn_lib.ranking import top_k
 from rpn_lib.rpn import RegionProposalNetwork
@@ -208,9 +209,8 @@ def _head_outputs(
     anchors = rpn.anchors(grids, features[0].device)
     anchors = [rpn.border.place(level, image_size) for level in anchors]
     outputs = [rpn.head(feature) for feature in features]
-    # As `HeadOutput.logits`: that property stops the compiler of torch 2.4.
-    scores = [upcast(output.scores) for output in outputs]
-    logits = [(score[..., 1] - score[..., 0]).flatten(1) for score in scores]
+    # Not `output.logits`: the compiler of torch 2.4 does not follow that property.
+    logits = [objectness_logits(output.scores).flatten(1) for output in outputs]
     return anchors, logits, [output.deltas.flatten(1, 3) for output in outputs]
 
 

@@ -30,12 +30,26 @@ class HeadOutput(NamedTuple):
 
     @property
     def logits(self) -> Tensor:
-        """`(B, H, W, A)`, object minus background: the one logit of two scores.
+        """`(B, H, W, A)`, see `objectness_logits`."""
+        return objectness_logits(self.scores)
 
-        Float32 whatever the heads compute in, so that an order is not lost in rounding.
-        """
-        scores = upcast(self.scores)
-        return scores[..., 1] - scores[..., 0]
+
+def objectness_logits(scores: Tensor) -> Tensor:
+    """Object minus background: the one logit of two scores.
+
+    Float32 whatever the heads compute in, so that an order is not lost in rounding.
+
+    Args:
+        scores: `(..., 2)`: background, object.
+
+    Returns:
+        `(...,)`; the sigmoid of it is the probability of an object.
+
+    >>> objectness_logits(torch.tensor([[1.0, 3.0], [0.5, 0.0]]))
+    tensor([ 2.0000, -0.5000])
+    """
+    scores = upcast(scores)
+    return scores[..., 1] - scores[..., 0]
 
 
 class RPNHead(nn.Module):
