@@ -198,10 +198,6 @@ class TestVOCFolder:
         ):
             open_folder(folder)[0]
 
-    def test_an_unknown_way_with_bad_boxes_is_refused(self, folder):
-        with pytest.raises(SettingError, match='"error" or "drop", not \'ignore\''):
-            open_folder(folder, on_bad_box="ignore")
-
 
 def test_collate_keeps_images_of_different_sizes_and_counts():
     scenes = [ShapesDataset(image_size=size)[1] for size in ((160, 200), (192, 256))]

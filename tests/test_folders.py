@@ -223,6 +223,7 @@ def test_a_way_of_reading_that_there_is_not_is_named(folder, use):
         ({"difficult": "hide"}, "difficult is ignore, keep or drop, not 'hide'."),
         ({"exif": None}, "exif is apply or ignore, not None."),
         ({"max_pixels": 0}, "max_pixels=0 must be 1 or more."),
+        ({"on_bad_box": "ignore"}, "on_bad_box is error or drop, not 'ignore'."),
     ],
 )
 def test_a_folder_and_a_run_are_read_by_the_same_rules(folder, values, message):

@@ -10,6 +10,7 @@ regions of it that are ignored.
 """
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from rpn_lib.data.records import (
     Transform,
     size_problem,
 )
-from rpn_lib.errors import DataError, SettingError
+from rpn_lib.errors import DataError, refuse_other
 
 IGNORED = -1  # the label of a region to ignore while a sample is transformed
 
@@ -131,6 +132,7 @@ class AnnotatedFolder(Dataset[Sample]):
 
     Raises:
         DataError: the first problem of the scan that stands in the way.
+        SettingError: another `on_bad_box`.
     """
 
     def __init__(
@@ -139,8 +141,7 @@ class AnnotatedFolder(Dataset[Sample]):
         transform: Transform | None = None,
         on_bad_box: OnBadBox = "error",
     ) -> None:
-        if on_bad_box not in ("error", "drop"):
-            raise SettingError(f'on_bad_box is "error" or "drop", not {on_bad_box!r}.')
+        refuse_other("on_bad_box", on_bad_box, get_args(OnBadBox))
         fatal = [
             problem
             for problem in scan.problems
