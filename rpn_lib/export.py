@@ -9,14 +9,12 @@ from typing import NamedTuple
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.ops import clip_boxes_to_image
 
 from rpn_lib.boxes import box_iou
 from rpn_lib.head import objectness_logits
 from rpn_lib.nms import candidates
 from rpn_lib.ranking import top_k
 from rpn_lib.rpn import RegionProposalNetwork
-from rpn_lib.transforms import decode
 
 
 class Candidates(nn.Module):
@@ -66,12 +64,13 @@ class Candidates(nn.Module):
         boxes, logits, levels = [], [], []
         parts = _head_outputs(self.rpn, features, image_size)
         for level, (anchors, logit, deltas) in enumerate(zip(*parts)):
-            best, logit = candidates(
+            best = candidates(
                 logit, deltas, anchors, image_size, select.pre_nms_top_k, weights
-            )  # (B, k, 4), (B, k)
-            boxes.append(best)
-            logits.append(logit.masked_fill(~select.usable(best, logit), -inf))
-            levels.append(torch.full_like(logit[0], level, dtype=torch.long))
+            )  # boxes (B, k, 4), logits (B, k)
+            usable = select.usable(best.boxes, best.logits)
+            boxes.append(best.boxes)
+            logits.append(best.logits.masked_fill(~usable, -inf))
+            levels.append(torch.full_like(best.top[0], level))
         return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(levels)
 
 
@@ -151,7 +150,7 @@ class Stages(nn.Module):
 
     def forward(self, images: Tensor) -> StageOutputs:
         """The stages of one picture `(1, 3, height, width)`."""
-        rpn, select = self.rpn, self.rpn.select
+        rpn, select, k = self.rpn, self.rpn.select, self.pre_nms_top_k
         image_size = (images.shape[-2], images.shape[-1])
 
         # 1. Feature maps, anchors, and what the head says about each anchor.
@@ -161,14 +160,14 @@ class Stages(nn.Module):
         # (`shape[0]` where `len` would read better: `len` fixes a size in the graph.)
         # 2. The best of each level; their boxes; who is left after NMS.
         parts, start = [], 0
-        for level, anchor in enumerate(anchors):
-            logit, best = top_k(logits[level][0], self.pre_nms_top_k)
-            decoded = decode(deltas[level][0, best], anchor[best], rpn.delta_weights)
-            boxes = clip_boxes_to_image(decoded, image_size)
-            usable = select.usable(boxes, logit)
-            kept = _left_by_nms(boxes, logit, usable, select.iou_threshold)
-            where = torch.full_like(best, level)
-            parts.append((best + start, where, decoded, boxes, logit, usable, kept))
+        for level, (anchor, logit, delta) in enumerate(zip(anchors, logits, deltas)):
+            top, best, decoded, boxes = candidates(
+                logit[0], delta[0], anchor, image_size, k, rpn.delta_weights
+            )
+            usable = select.usable(boxes, best)
+            kept = _left_by_nms(boxes, best, usable, select.iou_threshold)
+            where = torch.full_like(top, level)
+            parts.append((top + start, where, decoded, boxes, best, usable, kept))
             start += anchor.shape[0]
 
         # 3. All levels together, the best first.
@@ -182,7 +181,7 @@ class Stages(nn.Module):
         iou = box_iou(boxes, boxes)  # (K, K)
         by = (iou > select.iou_threshold) & (levels[:, None] == levels)
         suppressed_by = _suppressed_by(by & usable, kept)
-        if select.post_nms_top_k < self.pre_nms_top_k * len(parts):
+        if select.post_nms_top_k < k * len(parts):
             kept = kept & (kept.long().cumsum(0) <= select.post_nms_top_k)
         return StageOutputs(
             torch.cat(anchors),

@@ -76,6 +76,23 @@ class Proposals(NamedTuple):
     scores: Tensor
 
 
+class BestOfLevel(NamedTuple):
+    """The best anchors of a level, best first, and the boxes that they become.
+
+    Attributes:
+        top: `(..., K)`, int64: the number of each among the anchors of the level.
+        logits: `(..., K)`, float32: score of object minus score of background; their
+            sigmoid is the probability of an object.
+        decoded: `(..., K, 4)`, xyxy, pixels: the anchor, moved by its deltas.
+        boxes: `(..., K, 4)`, xyxy, pixels: the same, clipped to the image.
+    """
+
+    top: Tensor
+    logits: Tensor
+    decoded: Tensor
+    boxes: Tensor
+
+
 def candidates(
     logits: Tensor,
     deltas: Tensor,
@@ -83,7 +100,7 @@ def candidates(
     image_size: Sequence[int],
     k: int,
     delta_weights: Sequence[float] = (1, 1, 1, 1),
-) -> tuple[Tensor, Tensor]:
+) -> BestOfLevel:
     """The best anchors of one level, moved by their deltas, clipped to the image.
 
     Of equal logits the earlier anchor comes first. Only the chosen are decoded.
@@ -96,19 +113,17 @@ def candidates(
         k: how many; all of them if there are fewer.
         delta_weights: see `rpn_lib.transforms.encode`.
 
-    Returns:
-        boxes `(..., K, 4)`, xyxy, pixels, and their logits `(..., K)`, float32, best
-        first. `logits.sigmoid()` is the probability of an object.
-
     >>> anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [8.0, 8.0, 30.0, 30.0]])
-    >>> candidates(torch.tensor([0.0, 2.0]), torch.zeros(2, 4), anchors, (20, 20), k=1)
-    (tensor([[ 8.,  8., 20., 20.]]), tensor([2.]))
+    >>> logits, deltas = torch.tensor([0.0, 2.0]), torch.zeros(2, 4)
+    >>> best = candidates(logits, deltas, anchors, image_size=(20, 20), k=1)
+    >>> best.top, best.decoded, best.boxes
+    (tensor([1]), tensor([[ 8.,  8., 30., 30.]]), tensor([[ 8.,  8., 20., 20.]]))
     """
     best, index = top_k(logits.float(), k)  # (..., K)
     chosen = deltas.gather(-2, index[..., None].expand(*index.shape, 4))
-    boxes = decode(chosen, anchors[index], delta_weights)
-    clipped: Tensor = clip_boxes_to_image(boxes, (image_size[0], image_size[1]))
-    return clipped, best
+    decoded = decode(chosen, anchors[index], delta_weights)
+    boxes = clip_boxes_to_image(decoded, (image_size[0], image_size[1]))
+    return BestOfLevel(index, best, decoded, boxes)
 
 
 class ProposalSelector:
@@ -193,12 +208,12 @@ class ProposalSelector:
             )
         boxes, scores = [], []
         for logit, delta, anchor in zip(logits, deltas, anchors):
-            box, score = candidates(
+            best = candidates(
                 logit, delta, anchor, image_size, self.pre_nms_top_k, delta_weights
             )
-            keep = self.usable(box, score).nonzero()[:, 0]
-            boxes.append(box[keep])
-            scores.append(score[keep])
+            keep = self.usable(best.boxes, best.logits).nonzero()[:, 0]
+            boxes.append(best.boxes[keep])
+            scores.append(best.logits[keep])
         kept = nms_by_level(boxes, scores, self.iou_threshold, self.post_nms_top_k)
         return Proposals(torch.cat(boxes)[kept], torch.cat(scores)[kept].sigmoid())
 

@@ -479,6 +479,16 @@ function rpnGraph(kernel) {
     return pick(x, shape, where);
   }
 
+  function GatherElements([x, indices], { axis = 0 }) {
+    const at = from(axis, x.shape.length);
+    const steps = strides(x.shape);
+    const where = places(indices.shape, steps.map((step, i) => (i === at ? 0 : step)));
+    for (let n = 0; n < where.length; n++) {
+      where[n] += from(indices.data[n], x.shape[at]) * steps[at];
+    }
+    return pick(x, indices.shape, where);
+  }
+
   function GatherND([x, indices], { batch_dims: batch = 0 }) {
     if (batch) throw new Error('batch_dims');
     const depth = indices.shape[indices.shape.length - 1];
@@ -586,8 +596,8 @@ function rpnGraph(kernel) {
 
   const OPERATORS = {
     Conv, MaxPool, BatchNormalization, Resize, NonMaxSuppression, TopK, ArgMax, CumSum, Slice,
-    Concat, Gather, GatherND, Reshape, Transpose, Unsqueeze, Squeeze, Expand, Where, Range, NonZero,
-    Cast, Shape, Relu, Clip, Div,
+    Concat, Gather, GatherElements, GatherND, Reshape, Transpose, Unsqueeze, Squeeze, Expand, Where,
+    Range, NonZero, Cast, Shape, Relu, Clip, Div,
     Add: pairs((x, y) => x + y),
     Sub: pairs((x, y) => x - y),
     Mul: pairs((x, y) => x * y),

@@ -96,6 +96,9 @@ def shapes(rng):
     yield "Gather", [x, ints(-1, 0)], {"axis": 1}
     yield "Gather", [x, ints(1, 0, 1).reshape(3, 1)], {"axis": -1}
     yield "Gather", [x, scalar(1, np.int64)], {}
+    for axis in (0, 1, 2):  # onnx refuses its own axis -1
+        chosen = rng.integers(-2, 2, (*x.shape[:axis], 5, *x.shape[axis + 1 :]))
+        yield "GatherElements", [x, chosen], {"axis": axis}
     yield "GatherND", [x, ints(0, -1, 1, 2).reshape(2, 2)], {}
     yield "GatherND", [x, ints(1, 0, -1).reshape(3, 1)], {}
     yield "Range", [scalar(0), scalar(5), scalar(1)], {}
