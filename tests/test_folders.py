@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torchvision.transforms import v2
 from rpn_lib.data.check import check_folder
 from rpn_lib.data.folder import open_folder, reader_of, scan_folder
 from rpn_lib.data.images import image_size, read_image
-from rpn_lib.data.reading import Reading
+from rpn_lib.data.reading import Reading, ReadingOptions
 from rpn_lib.errors import DataError, SettingError
 from rpn_lib.training.config import DataConfig
 
@@ -232,6 +233,11 @@ def test_a_folder_and_a_run_are_read_by_the_same_rules(folder, values, message):
             use()
         assert str(error.value) == message
     assert Reading() == Reading(**DataConfig().reading())
+
+
+def test_functions_take_the_fields_of_a_reading():
+    """mypy holds what they pass on; here nothing is left out."""
+    assert get_type_hints(ReadingOptions) == get_type_hints(Reading)
 
 
 def test_a_misspelt_argument_is_not_taken_for_a_way_of_reading(folder):

@@ -6,13 +6,13 @@ Memory grows with the annotations, not with the pictures: these are read one by 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rpn_lib.data.folder import empty_part, part_of, parts_of, scan_folder
 from rpn_lib.data.images import look_at
 from rpn_lib.data.layout import canonical
 from rpn_lib.data.problems import Fault, Problem
-from rpn_lib.data.reading import Reading
+from rpn_lib.data.reading import Reading, ReadingOptions
 from rpn_lib.data.records import (
     Record,
     Scan,
@@ -24,6 +24,9 @@ from rpn_lib.data.records import (
 from rpn_lib.data.same import same_boxes, same_pictures
 from rpn_lib.data.sides import choose_side, on_small_objects
 from rpn_lib.errors import PictureError, arguments_of, refuse_unknown
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 WHOLE = 0.999  # share of an image that a box covers which covers the whole of it
 
@@ -57,7 +60,7 @@ def check_folder(
     decode: bool = True,
     side: int | None = None,
     progress: Callable[[list[Record]], Iterable[Record]] = iter,
-    **reading: Any,
+    **reading: "Unpack[ReadingOptions]",
 ) -> Checked:
     """Check every annotation and every picture of a folder.
 

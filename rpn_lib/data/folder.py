@@ -9,7 +9,7 @@ Dimension letters: see `rpn_lib.data.records`.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rpn_lib.data import coco, voc, yolo
 from rpn_lib.data.foreign import foreign_format
@@ -22,11 +22,13 @@ from rpn_lib.data.layout import (
     own_folders,
 )
 from rpn_lib.data.problems import Fault, Problem
-from rpn_lib.data.reading import OnBadBox, Reading
+from rpn_lib.data.reading import OnBadBox, Reading, ReadingOptions
 from rpn_lib.data.records import Record, Scan, Transform
 from rpn_lib.errors import DataError, arguments_of, refuse_unknown
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from rpn_lib.data.dataset import AnnotatedFolder
 
 
@@ -103,7 +105,9 @@ def splits_of(root: str | Path) -> list[str]:
     return known or there
 
 
-def scan_folder(root: str | Path, split: str, **reading: Any) -> Scan:
+def scan_folder(
+    root: str | Path, split: str, **reading: "Unpack[ReadingOptions]"
+) -> Scan:
     """Read the annotations of a split of a folder of any kind, pictures not.
 
     A split is found under the names that are used for it (`valid` for `val`,
@@ -246,7 +250,7 @@ def open_folder(
     split: str = "train",
     transform: Transform | None = None,
     on_bad_box: OnBadBox = "error",
-    **reading: Any,
+    **reading: "Unpack[ReadingOptions]",
 ) -> "AnnotatedFolder":
     """A folder of photographs with annotations of Pascal VOC, COCO or YOLO.
 

@@ -6,7 +6,7 @@ numpy is needed for it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from rpn_lib.data.problems import Fault
 from rpn_lib.errors import SettingError, refuse_other
@@ -18,6 +18,16 @@ Difficult = Literal["ignore", "keep", "drop"]
 Exif = Literal["apply", "ignore"]
 
 OnBadBox = Literal["error", "drop"]
+
+
+class ReadingOptions(TypedDict, total=False):
+    """The fields of `Reading`, as functions take them after their own arguments."""
+
+    classes: Sequence[str] | None
+    first_pixel: FirstPixel
+    difficult: Difficult
+    exif: Exif
+    max_pixels: int | None
 
 
 @dataclass(frozen=True)
