@@ -44,6 +44,7 @@ def same_boxes(record: Record) -> list[tuple[int, int]]:
 
 
 def _iou(a: Boxes, b: Boxes) -> float:
+    """As `rpn_lib.boxes.box_iou`, for two boxes; the check of a folder has no torch."""
     sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     if (sides <= 0).any():
         return 0.0

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from rpn_lib.boxes import box_area, box_intersection
 from rpn_lib.data.dataset import make_target
 from rpn_lib.data.records import Sample
 from rpn_lib.errors import SettingError
@@ -123,6 +124,7 @@ class ShapesDataset(Dataset[Sample]):
     ) -> list[int] | None:
         """A new box that shares at most 30 % of the smaller one with any other."""
         height, width = self.image_size
+        others = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
         for _ in range(20):
             size = np.exp(rng.uniform(*np.log(self.sizes)))
             root = np.exp(rng.uniform(-0.5, 0.5) * np.log(2))  # ratio 1/2 to 2
@@ -132,7 +134,9 @@ class ShapesDataset(Dataset[Sample]):
                 int(rng.integers(0, height - h + 1)),
             )
             new = [x, y, x + w, y + h]
-            if all(_overlap_of_smaller(new, old) <= 0.3 for old in boxes):
+            own = others.new_tensor([new])
+            smaller = torch.minimum(box_area(own), box_area(others))
+            if (box_intersection(own, others) / smaller <= 0.3).all():
                 return new
         return None
 
@@ -159,11 +163,3 @@ class ShapesDataset(Dataset[Sample]):
         colour = (part.mean((0, 1)) + rng.uniform(0.25, 0.6, 3)) % 1.0
         shaded = colour * (1 + 0.25 * u[..., None] * rng.uniform(-1, 1))
         part[mask] = np.broadcast_to(shaded, part.shape)[mask]
-
-
-def _overlap_of_smaller(a: list[int], b: list[int]) -> float:
-    """Intersection over the area of the smaller box."""
-    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
-    smaller = min((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b))
-    return width * height / smaller
