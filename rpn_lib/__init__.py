@@ -16,14 +16,11 @@ __version__ = "0.1.0.dev0"
 if TYPE_CHECKING:
     from rpn_lib.anchors import AnchorGenerator as AnchorGenerator
     from rpn_lib.backbones import SmallBackbone as SmallBackbone
-    from rpn_lib.backbones import TorchvisionBackbone as TorchvisionBackbone
-    from rpn_lib.border import BorderRule as BorderRule
     from rpn_lib.boxes import box_area as box_area
     from rpn_lib.boxes import box_iou as box_iou
     from rpn_lib.boxes import check_boxes as check_boxes
     from rpn_lib.data.batches import collate as collate
     from rpn_lib.data.folder import open_folder as open_folder
-    from rpn_lib.data.samples import bccd as bccd
     from rpn_lib.data.samples import example_photo as example_photo
     from rpn_lib.data.scenes import ShapesDataset as ShapesDataset
     from rpn_lib.errors import RPNError as RPNError
@@ -31,13 +28,11 @@ if TYPE_CHECKING:
     from rpn_lib.head import RPNHead as RPNHead
     from rpn_lib.loss import RPNLoss as RPNLoss
     from rpn_lib.matching import MatchRule as MatchRule
-    from rpn_lib.matching import SampleRule as SampleRule
     from rpn_lib.matching import match_anchors as match_anchors
     from rpn_lib.matching import sample_anchors as sample_anchors
     from rpn_lib.models import build_rpn as build_rpn
     from rpn_lib.models import small_rpn as small_rpn
     from rpn_lib.models import trained_rpn as trained_rpn
-    from rpn_lib.nms import Proposals as Proposals
     from rpn_lib.nms import ProposalSelector as ProposalSelector
     from rpn_lib.rpn import RegionProposalNetwork as RegionProposalNetwork
     from rpn_lib.shapes import suggest_shapes as suggest_shapes
@@ -53,19 +48,14 @@ if TYPE_CHECKING:
 # is imported from that module.)
 _HOME = {
     "AnchorGenerator": "anchors",
-    "BorderRule": "border",
     "MatchRule": "matching",
     "ProposalSelector": "nms",
-    "Proposals": "nms",
     "RPNError": "errors",
     "RPNHead": "head",
     "RPNLoss": "loss",
     "RegionProposalNetwork": "rpn",
-    "SampleRule": "matching",
     "ShapesDataset": "data.scenes",
     "SmallBackbone": "backbones",
-    "TorchvisionBackbone": "backbones",
-    "bccd": "data.samples",
     "box_area": "boxes",
     "box_iou": "boxes",
     "build_rpn": "models",
