@@ -78,6 +78,28 @@ def test_a_default_of_zero_or_one_is_told_too():
     assert "default" not in told["fpn"]
 
 
+def test_evaluate_tells_when_the_defaults_are_those_of_the_training():
+    told = {action.dest: action.help for action in commands()["evaluate"]._actions}
+    for name, value in {"on_bad_box": "error", "first_pixel": "1"}.items():
+        text = f"(default: {value} with --data, else as in training)"
+        assert told[name].endswith(text)
+
+
+def test_settings_are_read_as_utf_8_wherever_they_are(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text('{"settings": {"data": "größe"}}', encoding="utf-8")
+    code = """
+import sys
+from pathlib import Path
+from rpn_lib.cli.settings import read_settings
+assert read_settings(Path(sys.argv[1])).data.data == "gr\\xf6\\xdfe"
+"""
+    strict = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
+    command = [sys.executable, *strict, "-c", code, path]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_without_a_command_they_are_listed(capsys):
     assert main([]) == 2
     text = capsys.readouterr().out

@@ -14,20 +14,23 @@ RUN = "runs/rpn"  # where `rpn train` leaves a run
 CHECKPOINT = Path(RUN, "checkpoint.pt")  # and the network that it has trained
 
 
-def add_settings(parser: Any, config: type, only: tuple[str, ...] = ()) -> None:
+def add_settings(
+    parser: Any, config: type, only: tuple[str, ...] = (), default: str = "{}"
+) -> None:
     """Add an option for each field of a dataclass, or for some of them.
 
     Args:
         parser: a parser, or a group of one.
         config: one of the dataclasses of `rpn_lib.training.config`.
         only: names of the fields; all if not given.
+        default: what the help says of a default, with `{}` for its value.
     """
     for one in options(config):
         if not only or one.name in only:
-            _add(parser, one)
+            _add(parser, one, default)
 
 
-def _add(parser: Any, one: Option) -> None:
+def _add(parser: Any, one: Option, default: str) -> None:
     flag = f"--{one.name.replace('_', '-')}"
     more: dict[str, Any] = {"dest": one.name, "default": argparse.SUPPRESS}
     if one.kind is bool:
@@ -39,17 +42,17 @@ def _add(parser: Any, one: Option) -> None:
         if one.many:
             more["nargs"] = "*" if one.default == () or one.choices else "+"
     action = parser.add_argument(flag, **more)
-    action.help = f"{one.more['help']}{_default(one)}".replace("%", "%%")
+    action.help = f"{one.more['help']}{_default(one, default)}".replace("%", "%%")
 
 
-def _default(one: Option) -> str:
+def _default(one: Option, default: str) -> str:
     text = one.more.get("default_text")
     if text is None:
         value = one.default
         if value is None or isinstance(value, bool):
             return " (default: yes)" if value else ""
         text = " ".join(value) if isinstance(value, tuple) else value
-    return f" (default: {text})"
+    return f" (default: {default.format(text)})"
 
 
 def checkpoint_option(parser: Any) -> None:

@@ -100,7 +100,8 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     out_option(
         parser, "runs/evaluation", "folder that numbers and plots are written to"
     )
-    add_settings(parser, DataConfig, ("on_bad_box", *READING))
+    reading = ("on_bad_box", *READING)
+    add_settings(parser, DataConfig, reading, "{} with --data, else as in training")
     add_settings(parser, TrainConfig, ("workers",))
     device_option(parser)
 

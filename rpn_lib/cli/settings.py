@@ -127,7 +127,7 @@ def read_settings(path: Path) -> RunSettings:
         SettingError: a value in it that cannot work.
     """
     try:
-        values = json.loads(path.read_text())["settings"]
+        values = json.loads(path.read_text("utf-8"))["settings"]
         return RunSettings.of(values)
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from error
