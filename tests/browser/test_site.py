@@ -49,20 +49,41 @@ def open_site(browser):
 
 # Text whose chain of elements and classes up to the body has been seen has been looked
 # at: it has the same colours. A chapter has thousands of coloured words of code, and a
-# minute would go into their contrast.
+# minute would go into their contrast. Of the links with the same chain one keeps the
+# text that it stands in, the one with most text around it: axe-core compares the two.
 THIN_OUT = """() => {
+    const chain = (node) => {
+        let text = '';
+        for (let e = node; e !== document.body; e = e.parentElement) {
+            text += `${e.tagName} ${e.className} ${e.getAttribute('style') ?? ''}/`;
+        }
+        return text;
+    };
+    const isInline = (e) => getComputedStyle(e).display === 'inline';
+    const inlineOf = (e) => [e, ...[...e.children].filter(isInline).flatMap(inlineOf)];
+    const length = (nodes) => nodes.map((n) => n.data ?? '').join('').trim().length;
+    const around = new Map();
+    for (const link of document.body.querySelectorAll('a[href]')) {
+        let block = link.parentElement;
+        while (isInline(block)) block = block.parentElement;
+        const parts = inlineOf(block);
+        const texts = parts.flatMap((e) => [...e.childNodes]);
+        const more = length(texts.filter((n) => !n.parentElement.closest('a')))
+            - length(texts.filter((n) => n.parentElement.closest('a')));
+        if (more > (around.get(chain(link))?.more ?? -Infinity)) {
+            around.set(chain(link), { more, parts });
+        }
+    }
+    const whole = new Set([...around.values()].flatMap(({ parts }) => parts));
     const seen = new Set();
     for (const node of [...document.body.querySelectorAll('*')]) {
         const texts = [...node.childNodes].filter((n) => n.nodeType === 3);
         if (!texts.some((n) => n.data.trim())) continue;
-        let chain = '';
-        for (let e = node; e !== document.body; e = e.parentElement) {
-            chain += `${e.tagName} ${e.className} ${e.getAttribute('style') ?? ''}/`;
-        }
-        if (seen.has(chain)) texts.forEach((n) => n.remove());
-        seen.add(chain);
+        if (seen.has(chain(node)) && !whole.has(node)) texts.forEach((n) => n.remove());
+        seen.add(chain(node));
     }
-    const kept = 'rpn-explorer, img, input, button, svg, style, script';
+    // The theme measures its header a moment after the page has become wider.
+    const kept = 'rpn-explorer, header, img, input, button, svg, style, script';
     for (const node of [...document.body.querySelectorAll('*')].reverse()) {
         if (!node.closest(kept) && !node.querySelector(kept)
             && !node.textContent.trim()) node.remove();
@@ -112,9 +133,12 @@ def violations(page, only=WCAG, without=()):
     ]
 
 
-def contrast(page):
+OF_COLOURS = ("color-contrast", "link-in-text-block")
+
+
+def faults_of_colours(page):
     page.evaluate(THIN_OUT)
-    return violations(page, {"type": "rule", "values": ["color-contrast"]})
+    return violations(page, {"type": "rule", "values": OF_COLOURS})
 
 
 def fits(page):
@@ -144,25 +168,25 @@ def test_a_page_fits_phone_and_laptop_and_breaks_no_rule(open_page, name):
     )
     assert wide == []  # no code scrolls sideways on a laptop
     page.evaluate(PLAIN_CODE)
-    assert violations(page, without=["color-contrast"]) == []
+    assert violations(page, without=OF_COLOURS) == []
+    page.evaluate(COLOURED_CODE)
     to_scheme(page, "dark")
     assert fits(page)
-    links = {"type": "rule", "values": ["link-in-text-block"]}
-    assert violations(page, links) == []
-    page.evaluate(COLOURED_CODE)
-    assert contrast(page) == []
+    assert faults_of_colours(page) == []
     to_scheme(page, "light")
-    assert contrast(page) == []
+    assert faults_of_colours(page) == []
 
 
 def test_axe_sees_what_is_wrong(open_page):
     page = open_page(address(CHAPTERS[0]))
     page.evaluate("document.querySelector('.bd-article p + p').style.color = '#ccc'")
     page.evaluate("document.querySelector('.bd-article img').removeAttribute('alt')")
-    assert {rule for rule, *_ in violations(page, without=["color-contrast"])} == {
-        "image-alt"
-    }
-    assert {rule for rule, *_ in contrast(page)} == {"color-contrast"}
+    page.add_style_tag(  # nearly the colour of the text
+        content="a { color: #464646 !important; text-decoration: none !important }"
+    )
+    found = violations(page, without=OF_COLOURS)
+    assert {rule for rule, *_ in found} == {"image-alt"}
+    assert {rule for rule, *_ in faults_of_colours(page)} == {*OF_COLOURS}
 
 
 def test_the_first_screen_says_what_the_book_is(open_page):
