@@ -92,15 +92,19 @@ notebooks: setup ## run again, and save, the notebooks whose code or library cha
 
 test: lint book ## lint, build the book, run every test
 	@$(PY) tools/status.py --begin
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --junitxml=_build/reports/tests.xml tests rpn_lib
+	$(BIN)/pytest $(by_file) --junitxml=_build/reports/tests.xml tests rpn_lib
 	$(nbval) --junitxml=_build/reports/notebooks.xml $$books
 
 test-notebooks: setup ## run every notebook, and compare its outputs with the stored ones
 	$(nbval) $$books
 
+# Each file to the worker that is free, in the order of tests/conftest.py: by itself xdist begins with the
+# files of most tests, and a long one of few tests is left over for the end.
+by_file = -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 # Notebooks on data that is not here, and cannot be downloaded, are named and left out.
-nbval = books=$$($(PY) tools/photographs.py runnable) && OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) \
-  --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg
+nbval = books=$$($(PY) tools/photographs.py runnable) && OMP_NUM_THREADS=1 $(BIN)/pytest $(by_file) \
+  --nbval --nbval-sanitize-with tests/nbval.cfg
 
 status: setup ## write the status page of the book from what the last make test and make bench have found
 	$(PY) tools/status.py
@@ -150,7 +154,7 @@ release: check-release ## publish the files of dist/ on GitHub, under TAG, with 
 	@$(find_python); "$$python" tools/release.py notes "$$TAG" | gh release create "$$TAG" --verify-tag --notes-file - dist/rpn_lib-*
 
 test-library: setup ## the tests of the library alone: no book, no notebooks, no browser, no tools
-	$(BIN)/pytest -n $(JOBS) --dist loadfile tests rpn_lib --ignore tests/browser \
+	$(BIN)/pytest $(by_file) tests rpn_lib --ignore tests/browser \
 	  $(patsubst %,--ignore tests/test_%.py,$(of_tools))
 
 # Tests of the book, the notebooks and what makes them, which run on Linux and macOS.

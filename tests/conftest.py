@@ -16,6 +16,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 # for each other: minutes where one thread takes a second.
 torch.set_num_threads(1)
 
+# The files that take longest. `make test` hands out files in order, each to the worker
+# that is free: were one of these among the last, the other worker would wait for it.
+LONGEST = ("test_site", "test_live", "test_train", "test_bccd", "test_figures")
+LONGEST += ("test_export_page", "test_jupyter", "test_release", "test_experiments")
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
 
 @pytest.fixture
 def folder(tmp_path):

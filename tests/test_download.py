@@ -57,7 +57,7 @@ def server(monkeypatch):
         running.body, running.status, running.requests = archive(FILES), 200, 0
         running.length = len(running.body)
         running.url = f"http://127.0.0.1:{running.server_port}/archive.zip"
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         yield running
         running.shutdown()

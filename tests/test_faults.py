@@ -541,7 +541,7 @@ def test_a_run_with_workers_by_every_start_method(coco, method):
         "--batch-size",
         "2",
         "--workers",
-        "2",
+        "1",
         "--cache",
         "none",
     ]

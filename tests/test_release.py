@@ -101,9 +101,9 @@ def test_a_package_that_is_not_asked_for_is_missed(tmp_path):
     text = METADATA.format(more=BASE.replace("defusedxml", "pillow"))
     files = release.library_files(ROOT)
     broken = make_wheel(tmp_path / "b.whl", files, text)
-    assert release.failing_imports(broken)["rpn_lib.data.voc"] == "defusedxml"
-    with pytest.raises(release.ReleaseError, match="voc needs defusedxml"):
+    with pytest.raises(release.ReleaseError) as error:
         release.check_imports(broken)
+    assert "  rpn_lib.data.voc needs defusedxml" in str(error.value).splitlines()
 
 
 def test_the_dependencies_of_pyproject_are_those_of_the_wheel_above():

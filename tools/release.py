@@ -170,7 +170,7 @@ import rpn_lib
 assert rpn_lib.__file__.startswith(folder), rpn_lib.__file__
 failed = {}
 """
-MODULES = """
+IMPORTS = """
 for module in pkgutil.walk_packages(rpn_lib.__path__, "rpn_lib."):
     if module.name.endswith("__main__"):
         continue
@@ -178,9 +178,6 @@ for module in pkgutil.walk_packages(rpn_lib.__path__, "rpn_lib."):
         importlib.import_module(module.name)
     except ModuleNotFoundError as error:
         failed[module.name] = error.name
-json.dump(failed, sys.stdout)
-"""
-CHAPTERS = """
 for name, lines in json.loads(sys.argv[3]).items():
     try:
         exec(lines, {})
@@ -207,10 +204,8 @@ def chapter_imports(root: Path = ROOT) -> dict[str, str]:
     return found
 
 
-def failing_imports(
-    wheel: Path, chapters: dict[str, str] | None = None
-) -> dict[str, str]:
-    """The modules, or chapters, that cannot import something, and what it is.
+def failing_imports(wheel: Path, chapters: dict[str, str]) -> dict[str, str]:
+    """The modules, and chapters, that cannot import something, and what it is.
 
     The wheel is unpacked, and of the packages of this environment only those are found
     that it asks for: as in a new environment, without downloading torch again.
@@ -219,9 +214,8 @@ def failing_imports(
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
         names = json.dumps(sorted(requirements(wheel)))
-        code = ONLY + (MODULES if chapters is None else CHAPTERS)
-        command = [sys.executable, "-I", "-c", code, folder, names]
-        command += [] if chapters is None else [json.dumps(chapters)]
+        command = [sys.executable, "-I", "-c", ONLY + IMPORTS, folder, names]
+        command.append(json.dumps(chapters))
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         if done.returncode:
             raise ReleaseError(f"rpn_lib cannot be imported: {done.stderr.strip()}")
@@ -232,7 +226,7 @@ def check_imports(wheel: Path) -> None:
     """All modules and chapters can import what they do, without an extra."""
     if not zipfile.is_zipfile(wheel):
         raise ReleaseError(f"{wheel} is no wheel: make dist builds one.")
-    failed = failing_imports(wheel) | failing_imports(wheel, chapter_imports())
+    failed = failing_imports(wheel, chapter_imports())
     if failed:
         lines = [f"  {name} needs {what}" for name, what in failed.items()]
         raise ReleaseError("\n".join(["pip install rpn_lib is too little:", *lines]))
@@ -244,10 +238,11 @@ def check_imports(wheel: Path) -> None:
 def make_environment(folder: Path) -> Path:
     """A new environment with the packages of this one, but not its rpn_lib; its Python.
 
-    They are reached by a .pth file, which saves gigabytes. The .pth files among them
-    are not followed, so an editable install of this checkout is not seen.
+    They, and pip among them, are reached by a .pth file, which saves gigabytes. The
+    .pth files among them are not followed, so an editable install of this checkout is
+    not seen.
     """
-    venv.create(folder, clear=True, symlinks=True, with_pip=True)
+    venv.create(folder, clear=True, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
     shared = [path for path in sys.path if Path(path).name.endswith("-packages")]
     (site / "shared.pth").write_text("\n".join(shared), "utf-8")

@@ -102,60 +102,66 @@ def some(last):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_slider_of_every_figure(open_page, path):
+def test_every_figure_on_a_phone_in_the_dark_and_every_slider(open_page, path):
+    """The page is opened once, for its formulas take more time than its figures."""
     built = ROOT / "_build" / "html" / "notebooks" / f"{path.stem}.html"
     assert built.is_file(), "The book is not built; run `make book` first."
-    page = open_page(built, width=1280, reduced_motion="reduce")
+    page = open_page(built, width=360, color_scheme="dark", has_touch=True)
     specs = specs_of(path)
     figures = page.locator("rpn-explorer").all()
     assert len(figures) == len(specs) > 0
-    for figure, spec in zip(figures, specs):
-        at = [start for _, _, start, *_ in spec["sliders"]]
-        assert seen(figure) == expected(spec, at)
-        for i, (slider, (_, values, start, *kind)) in enumerate(
-            zip(figure.locator("input").all(), spec["sliders"])
-        ):
-            last = len(values) - 1
-            if kind == ["check"]:
-                for way in (lambda s: s.press("Space"), lambda s: s.click()):
-                    for at[i] in (1 - start, start):
-                        way(slider)
-                        assert seen(figure) == expected(spec, at)
-                continue
-            slider.press("Home")
-            for at[i] in range(last + 1):
-                assert seen(figure) == expected(spec, at)
-                slider.press("ArrowRight")
-            for at[i] in some(last):
-                click(slider, at[i], last)
-                assert seen(figure) == expected(spec, at)
-            if kind == ["play"]:  # from the end to the start, a step at a time
-                for at[i] in (0, 1):
-                    figure.get_by_role("button").click()
+    positions = [fits_and_is_tapped(*both) for both in zip(figures, specs)]
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    for figure, spec, at in zip(figures, specs, positions):
+        move_every_slider(figure, spec, at)
+
+
+def fits_and_is_tapped(figure, spec):
+    """Where its sliders stand after a tap on the first one."""
+    assert figure.bounding_box()["x"] >= 0
+    assert figure.bounding_box()["width"] <= 344
+    panel = figure.evaluate("e => getComputedStyle(e.parentElement).backgroundColor")
+    assert panel == "rgba(0, 0, 0, 0)"  # not the pale one of the theme
+    at = [start for _, _, start, *_ in spec["sliders"]]
+    assert seen(figure) == expected(spec, at)
+    slider = figure.locator("input").first
+    _, values, start, *kind = spec["sliders"][0]
+    if kind == ["check"]:
+        at[0] = 1 - start
+        slider.tap()
+    else:
+        at[0] = len(values) - 1
+        box = slider.bounding_box()
+        slider.tap(position={"x": box["width"] - 8, "y": box["height"] / 2})
+    assert seen(figure) == expected(spec, at)
+    return at
+
+
+def move_every_slider(figure, spec, at):
+    """By keyboard and by mouse, one after the other, from where they stand."""
+    for i, (slider, (_, values, _, *kind)) in enumerate(
+        zip(figure.locator("input").all(), spec["sliders"])
+    ):
+        last = len(values) - 1
+        if kind == ["check"]:
+            start = at[i]
+            for way in (lambda s: s.press("Space"), lambda s: s.click()):
+                for at[i] in (1 - start, start):
+                    way(slider)
                     assert seen(figure) == expected(spec, at)
-            # The next slider is moved with this one in the middle.
-            at[i] = last // 2
+            continue
+        slider.press("Home")
+        for at[i] in range(last + 1):
+            assert seen(figure) == expected(spec, at)
+            slider.press("ArrowRight")
+        for at[i] in some(last):
             click(slider, at[i], last)
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_figures_fit_a_phone_in_the_dark(open_page, path):
-    built = ROOT / "_build" / "html" / "notebooks" / f"{path.stem}.html"
-    page = open_page(built, width=360, color_scheme="dark", has_touch=True)
-    for figure, spec in zip(page.locator("rpn-explorer").all(), specs_of(path)):
-        assert figure.bounding_box()["x"] >= 0
-        assert figure.bounding_box()["width"] <= 344
-        panel = figure.evaluate(
-            "e => getComputedStyle(e.parentElement).backgroundColor"
-        )
-        assert panel == "rgba(0, 0, 0, 0)"  # not the pale one of the theme
-        slider = figure.locator("input").first
-        at = [start for _, _, start, *_ in spec["sliders"]]
-        at[0] = len(spec["sliders"][0][1]) - 1
-        if spec["sliders"][0][3:] == ["check"]:
-            at[0] = 1 - spec["sliders"][0][2]
-            slider.tap()
-        else:
-            box = slider.bounding_box()
-            slider.tap(position={"x": box["width"] - 8, "y": box["height"] / 2})
-        assert seen(figure) == expected(spec, at)
+            assert seen(figure) == expected(spec, at)
+        if kind == ["play"]:  # from the end to the start, a step at a time
+            for at[i] in (0, 1):
+                figure.get_by_role("button").click()
+                assert seen(figure) == expected(spec, at)
+        # The next slider is moved with this one in the middle.
+        at[i] = last // 2
+        click(slider, at[i], last)
