@@ -13,8 +13,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from rpn_lib.boxes import box_area
-from rpn_lib.tiles import positive
+from rpn_lib.boxes import above_zero, box_area
 
 # Boxes that are judged in one go.
 BLOCK = 384
@@ -79,7 +78,7 @@ def _iou_of(a: _Sides, b: _Sides) -> Tensor:
     high = torch.minimum(a.high[:, :, None], b.high[:, None])  # (2, N, M)
     shared = high.sub_(torch.maximum(a.low[:, :, None], b.low[:, None])).clamp_(min=0)
     intersection = shared[0].mul_(shared[1])
-    area = positive(a.area.clone())[:, None]
+    area = above_zero(a.area.clone())[:, None]
     return intersection.div_((area + b.area).sub_(intersection))
 
 

@@ -110,6 +110,22 @@ def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     return (bottom_right - top_left).clamp(min=0).prod(dim=-1)
 
 
+def above_zero(area: Tensor) -> Tensor:
+    """In place of an area of 0 the smallest number: then no union is 0, either.
+
+    Two areas and what they share are rounded so that a union is never smaller than the
+    larger of the two; so a shared area of 0 stays 0, and no IoU changes.
+
+    Args:
+        area: square pixels, of any shape; changed in place.
+
+    >>> above_zero(torch.zeros(1)) > 0
+    tensor([True])
+    """
+    limits = torch.finfo(area.dtype)
+    return area.clamp_(min=limits.tiny * limits.eps)
+
+
 def check_boxes(
     boxes: Tensor | Sequence[Sequence[float]],
     image_size: Sequence[int] | None = None,

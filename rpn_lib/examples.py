@@ -5,7 +5,6 @@ image; M sampled anchors of the batch, P of them objects.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -94,9 +93,7 @@ def choose_examples(
             trusted=True,  # they were checked where they came in
         )
         own = generator[i] if isinstance(generator, Sequence) else generator
-        objects, background = sample_anchors(
-            matches.labels, generator=own, **asdict(sample)
-        )
+        objects, background = sample_anchors(matches.labels, sample, own)
         number = torch.cat([objects, background])
         parts.append(
             Examples(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rpn_lib.blocks import best_apart
-from rpn_lib.boxes import box_area, upcast
+from rpn_lib.boxes import above_zero, box_area, upcast
 from rpn_lib.matching import (
     Matches,
     MatchRule,
@@ -27,17 +27,18 @@ from rpn_lib.matching import (
     with_classes,
 )
 from rpn_lib.ranking import compared
-from rpn_lib.tiles import all_pairs, check_grids, on_grids, positive
+from rpn_lib.tiles import all_pairs, check_grids, on_grids
 
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.
 BLOCK_PAIRS = 2**18
 
-# Up to so many anchors a box costs less with all of them than it costs to find those
-# that it reaches: there four blocks are done in one go.
+# Up to so many anchors the matrix of all pairs is quicker than what avoids it, as long
+# as it is not larger than four blocks.
 FEW_ANCHORS = 2**15
 
 
+@torch.no_grad()
 def match_anchors(
     anchors: Tensor,
     gt_boxes: Tensor,
@@ -200,7 +201,7 @@ def _iou_rows(
     width = torch.minimum(ax2, gx2).sub_(torch.maximum(ax1, gx1)).clamp_(min=0)
     height = torch.minimum(ay2, gy2).sub_(torch.maximum(ay1, gy1)).clamp_(min=0)
     intersection = width.mul_(height)  # (G, block)
-    gt_area = positive(box_area(gt_boxes))[:, None]
+    gt_area = above_zero(box_area(gt_boxes))[:, None]
     iou = intersection.div_((box_area(anchors) + gt_area).sub_(intersection))
     return iou if valid is None else iou.mul_(valid[block])
 
@@ -224,7 +225,8 @@ def nms(
     tensor([1, 2])
     """
     order = scores.argsort(descending=True, stable=True)
-    kept = best_apart(upcast(boxes)[order], iou_threshold, limit or len(boxes))
+    most = len(boxes) if limit is None else limit
+    kept = best_apart(upcast(boxes)[order], iou_threshold, most)
     return order[kept]
 
 

@@ -10,6 +10,7 @@ Dimension letters: N anchors; G true boxes.
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import NamedTuple
 
 import torch
@@ -147,8 +148,8 @@ def match_anchors(
         labels, true box, IoU of each anchor, and the best IoU of each true box.
 
     Raises:
-        BoxError: a true box or region without area, or arguments whose lengths do not
-            fit.
+        BoxError: a true box or region without area, an anchor that is not finite, or
+            arguments whose lengths do not fit.
 
     >>> anchors = torch.tensor([[0, 0, 9.0, 9], [0, 5, 9, 14], [40, 0, 49, 9]])
     >>> box = torch.tensor([[0.0, 0.0, 9.0, 10.0]])
@@ -301,15 +302,18 @@ def check_arguments(
         raise BoxError(
             f"valid has shape {tuple(valid.shape)} for {len(anchors)} anchors."
         )
-    return upcast(anchors), upcast(gt_boxes).to(anchors.device)
+    anchors = upcast(anchors)
+    # One sum is quicker than a look at each number, and shows that one is not finite.
+    if not trusted and not anchors.sum().isfinite():
+        for number, anchor in enumerate(anchors.tolist()):
+            if not all(map(isfinite, anchor)):
+                raise BoxError(f"anchor {number} is {anchor}; it must be finite.")
+    return anchors, upcast(gt_boxes).to(anchors.device)
 
 
-# Chapters print this: its defaults are written out, and a test compares them with
-# those of `SampleRule`.
 def sample_anchors(
     labels: Tensor,
-    num_samples: int = 256,
-    positive_fraction: float = 0.5,
+    rule: SampleRule = SampleRule(),
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose the anchors of one image that the loss looks at.
@@ -319,29 +323,22 @@ def sample_anchors(
 
     Args:
         labels: `(N,)` from `match_anchors`: above 0 object, 0 background, -1 ignored.
-        num_samples: how many to draw, 1 or more; fewer come back if there are not
-            enough.
-        positive_fraction: the largest share of objects, in [0, 1].
+        rule: how many to draw, and the largest share of objects; fewer come back if
+            there are not enough.
         generator: source of randomness; `None` is torch's global one.
 
     Returns:
         indices of objects and of background, int64, in random order.
 
-    Raises:
-        SettingError: `num_samples` or `positive_fraction` out of range.
-
     >>> labels = torch.tensor([1, 0, 0, -1, 0])
-    >>> objects, background = sample_anchors(labels, num_samples=4)
+    >>> objects, background = sample_anchors(labels, SampleRule(num_samples=4))
     >>> objects, background.sort().values
     (tensor([0]), tensor([1, 2, 4]))
     """
-    SampleRule(num_samples, positive_fraction)  # refuses what cannot be
-    objects = _choose(
-        (labels > 0).nonzero()[:, 0], int(num_samples * positive_fraction), generator
-    )
-    background = _choose(
-        (labels == 0).nonzero()[:, 0], num_samples - len(objects), generator
-    )
+    most_objects = int(rule.num_samples * rule.positive_fraction)
+    objects = _choose((labels > 0).nonzero()[:, 0], most_objects, generator)
+    rest = rule.num_samples - len(objects)
+    background = _choose((labels == 0).nonzero()[:, 0], rest, generator)
     return objects, background
 
 

@@ -1,4 +1,4 @@
-"""The best of many scores, in an order that does not depend on the machine.
+"""Comparing and ranking many scores, in an order that depends on no machine.
 
 `torch.topk` promises nothing about equal values: which of them are taken, and in which
 order, differs between processors, devices and lengths. Here the earlier one comes
@@ -38,11 +38,11 @@ def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
             return best, high[place]
         # To sort everything takes fifty times as long as `topk`, whose choice is right
         # where there are no ties. Where there are, all that reach its last value are
-        # sorted. (Nothing reaches NaN.)
+        # sorted. (NaN is the largest, and reaches nothing: that is left to the sort.)
         top = values.topk(k)
         best, least = top.values, top.values[-1]
-        reached = values >= least
-        num_reached = int(reached.count_nonzero())
+        reached = compared(torch.ge, values, least)
+        num_reached = 0 if best[0].isnan() else int(reached.count_nonzero())
         if num_reached == k and not bool((best[1:] == best[:-1]).any()):
             return best, top.indices
         if num_reached >= k:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rpn_lib.boxes import box_area
+from rpn_lib.boxes import above_zero, box_area
 from rpn_lib.errors import BoxError
 
 # Cells along each side of a tile.
@@ -277,7 +277,7 @@ def all_pairs(
     own = across[:, 2] - across[:, 0], down[:, 3] - down[:, 1]
     area = _products(*own, grids)  # (N,)
     shared = _products(width.clamp_(min=0), height.clamp_(min=0), grids)  # (G, N)
-    gt_area = positive(box_area(gt_boxes))[:, None]
+    gt_area = above_zero(box_area(gt_boxes))[:, None]
     return shared.div_((area + gt_area).sub_(shared))
 
 
@@ -295,22 +295,6 @@ def _products(
         torch.mul(width, height, out=place)
         start, x, y = start + h * w * a, x + w * a, y + h * a
     return result
-
-
-def positive(area: Tensor) -> Tensor:
-    """In place of an area of 0 the smallest number: then no union is 0, either.
-
-    Two areas and what they share are rounded so that a union is never smaller than the
-    larger of the two; so a shared area of 0 stays 0, and no IoU changes.
-
-    Args:
-        area: changed in place.
-
-    >>> positive(torch.zeros(1)) > 0
-    tensor([True])
-    """
-    limits = torch.finfo(area.dtype)
-    return area.clamp_(min=limits.tiny * limits.eps)
 
 
 def on_grids(
@@ -341,7 +325,7 @@ def on_grids(
     tensor([0.5000, 0.0000])
     """
     n, table = len(anchors), _Grids(anchors, valid, grids)
-    corners, gt_area = gt_boxes.T.contiguous(), positive(box_area(gt_boxes))
+    corners, gt_area = gt_boxes.T.contiguous(), above_zero(box_area(gt_boxes))
     dtype = torch.promote_types(anchors.dtype, gt_boxes.dtype)
     # One place more, for cells that aren't there.
     iou, best = torch.zeros(n + 1, dtype=dtype), torch.zeros(len(gt_boxes), dtype=dtype)

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 import rpn_lib
-from rpn_lib import errors
+from rpn_lib import errors, fast
 from rpn_lib.anchors import AnchorGenerator, anchor_grid, anchor_shapes
 from rpn_lib.boxes import check_boxes
 from rpn_lib.errors import BoxError, RPNError, SettingError
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, SampleRule, match_anchors
 from rpn_lib.models import build_rpn, small_rpn
 from rpn_lib.nms import ProposalSelector, nms
 from rpn_lib.padding import pad_images
@@ -229,19 +229,27 @@ MESSAGES = [
         "background, -1 ignored), not [1, 2].",
     ),
     (
+        lambda: match_anchors(torch.cat([BOX, math.nan * BOX]), BOX),
+        "anchor 1 is [nan, nan, nan, nan]; it must be finite.",
+    ),
+    (
+        lambda: fast.match_anchors(math.inf * BOX, BOX),
+        "anchor 0 is [nan, nan, inf, inf]; it must be finite.",
+    ),
+    (
         lambda: match_anchors(BOX, BOX, valid=torch.ones(3, dtype=torch.bool)),
         "valid has shape (3,) for 1 anchors.",
     ),
     (
-        lambda: sample_anchors(torch.zeros(9), num_samples=0),
+        lambda: SampleRule(num_samples=0),
         "num_samples=0 must be 1 or more and positive_fraction=0.5 between 0 and 1.",
     ),
     (
-        lambda: sample_anchors(torch.zeros(9), positive_fraction=1.5),
+        lambda: SampleRule(positive_fraction=1.5),
         "num_samples=256 must be 1 or more and positive_fraction=1.5 between 0 and 1.",
     ),
     (
-        lambda: sample_anchors(torch.zeros(9), positive_fraction=math.nan),
+        lambda: SampleRule(positive_fraction=math.nan),
         "num_samples=256 must be 1 or more and positive_fraction=nan between 0 and 1.",
     ),
     # loss
@@ -527,7 +535,7 @@ def test_errors_of_boxes_and_settings_are_value_errors(kind):
         lambda: AnchorGenerator([32])([(4, 4), (2, 2)]),
         lambda: MatchRule(positive_iou=2),
         lambda: MatchRule(ignore_fraction=0),
-        lambda: sample_anchors(torch.zeros(9), num_samples=0),
+        lambda: SampleRule(num_samples=0),
         lambda: nms(BOX, torch.ones(1), 1.5),
         lambda: ProposalSelector(iou_threshold=-1),
         lambda: ProposalSelector(pre_nms_top_k=0),

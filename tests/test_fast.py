@@ -165,6 +165,19 @@ def test_float64_stays_float64_on_a_grid():
         assert_same(found, matching.match_anchors(left, right))
 
 
+@pytest.mark.parametrize("few", [2**18, 0], ids=["all pairs", "tiles"])
+def test_anchors_may_require_a_gradient(few, monkeypatch):
+    monkeypatch.setattr(fast, "BLOCK_PAIRS", few)
+    generate = AnchorGenerator([32], strides=[16])
+    anchors, grids = (
+        generate([(9, 7)])[0].clone().requires_grad_(),
+        generate.grids([(9, 7)]),
+    )
+    boxes = oracles.random_boxes(torch.Generator().manual_seed(0), 5, (140, 110))
+    found = fast.match_anchors(anchors, boxes, grids=grids)
+    assert_same(found, matching.match_anchors(anchors, boxes))
+
+
 def test_grids_of_other_anchors_are_refused():
     anchors = AnchorGenerator([32], strides=[16])([(4, 5)])[0]
     box = torch.tensor([[0.0, 0.0, 30.0, 30.0]])
@@ -307,6 +320,12 @@ def test_of_very_many_values_only_the_high_ones_are_ranked():
     assert ranking._high_ones(AWKWARD["all equal"], 1000) is None
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_not_a_number_comes_first_before_ties(k):
+    values = torch.tensor([1.0, torch.nan, 1, 1, 0, 0, 0, 0, 0])
+    assert top_k(values, k)[1].tolist() == [1, 0, 2, 3][:k]
+
+
 def test_each_row_is_ranked_by_itself():
     values = torch.randint(0, 9, (3, 200), generator=torch.Generator().manual_seed(0))
     best, index = top_k(values, 20)
@@ -322,7 +341,7 @@ def test_each_row_is_ranked_by_itself():
     oracles.any_box_tensors(max_size=14),
     st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.7, 1.0]),
     st.integers(1, 5),
-    st.integers(1, 14),
+    st.integers(0, 14),
     st.randoms(use_true_random=False),
 )
 def test_nms_equals_the_plain_one(boxes, threshold, num_scores, limit, random):

@@ -1,5 +1,4 @@
 from collections import OrderedDict
-from dataclasses import asdict
 
 import oracles
 import pytest
@@ -171,7 +170,7 @@ def test_settings_of_the_selector_may_be_changed_between_calls(images):
 def by_hand(rpn, images, gt_boxes, settings):
     """Losses and proposals of a network of one level, from the library's functions."""
     rule = settings.get("match", MatchRule())
-    sampling = asdict(settings.get("sample", SampleRule()))
+    sample = settings.get("sample", SampleRule())
     loss = settings.get("loss", RPNLoss())
     select = settings.get("select", ProposalSelector())
     scores, deltas = rpn.head(rpn.backbone(images))
@@ -182,9 +181,7 @@ def by_hand(rpn, images, gt_boxes, settings):
     generator = seven()
     for i, gt in enumerate(gt_boxes):
         matches = match_anchors(anchors, gt, rule)
-        objects, background = sample_anchors(
-            matches.labels, generator=generator, **sampling
-        )
+        objects, background = sample_anchors(matches.labels, sample, generator)
         all_scores += [scores[i, objects], scores[i, background]]
         all_labels += [torch.ones(len(objects)), torch.zeros(len(background))]
         all_deltas.append(deltas[i, objects])
@@ -478,9 +475,9 @@ def labels_seen(rpn, monkeypatch):
     """Labels of every image, as the sampling gets to see them."""
     seen = []
 
-    def spy(labels, **options):
+    def spy(labels, *options):
         seen.append(labels)
-        return sample_anchors(labels, **options)
+        return sample_anchors(labels, *options)
 
     monkeypatch.setattr("rpn_lib.examples.sample_anchors", spy)
     return seen

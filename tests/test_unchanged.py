@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.matching import MatchRule, match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
 from rpn_lib.models import small_rpn
 from rpn_lib.nms import ProposalSelector, nms
 from rpn_lib.transforms import encode
@@ -56,7 +56,7 @@ def matching(seed):
         gt_boxes = whole_boxes(generator, 1 + 3 * seed)
         classes = torch.randint(1, 9, (len(gt_boxes),), generator=generator)
         matches = match_anchors(anchors, gt_boxes, gt_labels=classes, **chosen)
-        samples = sample_anchors(matches.labels, 64, generator=generator)
+        samples = sample_anchors(matches.labels, SampleRule(64), generator)
         found[f"labels {i}"] = digest(matches.labels, matches.gt_index)
         found[f"iou {i}"] = digest(matches.iou, matches.gt_best_iou)
         found[f"samples {i}"] = digest(*samples)
