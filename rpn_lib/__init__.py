@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from rpn_lib.loss import RPNLoss as RPNLoss
     from rpn_lib.matching import MatchRule as MatchRule
     from rpn_lib.matching import match_anchors as match_anchors
-    from rpn_lib.matching import sample_anchors as sample_anchors
     from rpn_lib.models import build_rpn as build_rpn
     from rpn_lib.models import small_rpn as small_rpn
     from rpn_lib.models import trained_rpn as trained_rpn
     from rpn_lib.nms import ProposalSelector as ProposalSelector
     from rpn_lib.rpn import RegionProposalNetwork as RegionProposalNetwork
+    from rpn_lib.sampling import sample_anchors as sample_anchors
     from rpn_lib.shapes import suggest_shapes as suggest_shapes
     from rpn_lib.training.checkpoint import load_checkpoint as load_checkpoint
     from rpn_lib.training.loop import train as train
@@ -71,7 +71,7 @@ _HOME = {
     "open_folder": "data.folder",
     "propose": "training.measure",
     "propose_in": "training.measure",
-    "sample_anchors": "matching",
+    "sample_anchors": "sampling",
     "small_rpn": "models",
     "suggest_shapes": "shapes",
     "train": "training.loop",

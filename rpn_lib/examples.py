@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rpn_lib.border import BorderRule
 from rpn_lib.fast import match_anchors
-from rpn_lib.matching import MatchRule, SampleRule, sample_anchors
+from rpn_lib.matching import MatchRule
+from rpn_lib.sampling import SampleRule, sample_anchors
 
 # Of all images, or of each; `None` is torch's global one.
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rpn_lib.blocks import best_apart
 from rpn_lib.boxes import above_zero, box_area, upcast
+from rpn_lib.grids import all_pairs, check_grids
 from rpn_lib.matching import (
     Matches,
     MatchRule,
@@ -27,7 +28,7 @@ from rpn_lib.matching import (
     with_classes,
 )
 from rpn_lib.ranking import compared
-from rpn_lib.tiles import all_pairs, check_grids, on_grids
+from rpn_lib.tiles import on_grids
 
 # Pairs (anchor, true box) looked at in one go: few enough for a processor's cache, many
 # enough that Python's own time does not count.

@@ -19,9 +19,10 @@ from rpn_lib.boxes import check_boxes
 from rpn_lib.errors import SettingError
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import MatchRule, SampleRule
+from rpn_lib.matching import MatchRule
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.sampling import SampleRule
 
 
 def load_torchvision_head(head: RPNHead, state: Mapping[str, Tensor]) -> None:

@@ -20,9 +20,10 @@ from rpn_lib.errors import SettingError
 from rpn_lib.examples import Examples, Generators, choose_examples
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import MatchRule, SampleRule
+from rpn_lib.matching import MatchRule
 from rpn_lib.nms import Proposals, ProposalSelector
 from rpn_lib.padding import blank_padding, check_batch, pad_images
+from rpn_lib.sampling import SampleRule
 from rpn_lib.sparse import head_at_anchors
 from rpn_lib.transforms import decode, encode
 

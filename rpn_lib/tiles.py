@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rpn_lib.boxes import above_zero, box_area
-from rpn_lib.errors import BoxError
+from rpn_lib.grids import check_grids
 
 # Cells along each side of a tile.
 TILE = 8
@@ -33,15 +33,11 @@ class _Layout(NamedTuple):
     """Where anchors on some grids lie; N stands for a cell that isn't there.
 
     Attributes:
-        columns, rows: the first anchor of each column, and of each row, for each shape
-            and level.
         x, y: `(8, S)`: the first anchor of each column of a strip, and of each row.
         y_step: `(8, S)`: what a row adds to the first anchor of a column.
         tiles: `(2, T)`: the strips whose columns and rows are those of a tile.
     """
 
-    columns: Tensor
-    rows: Tensor
     x: Tensor
     y: Tensor
     y_step: Tensor
@@ -61,7 +57,7 @@ def _layout(grids: tuple[tuple[int, int, int], ...]) -> _Layout:
         of_y = y_start + torch.arange(y.shape[1]).view(a, -1, 1)
         size = (a, of_y.shape[1], of_x.shape[2])
         tiles = torch.stack([of_x.expand(size), of_y.expand(size)]).flatten(1)
-        levels.append((columns.flatten(), rows.flatten(), x, y, y_step, tiles))
+        levels.append((x, y, y_step, tiles))
         start += h * w * a
         x_start, y_start = x_start + x.shape[1], y_start + y.shape[1]
     return _Layout(*(torch.cat(parts, dim=-1) for parts in zip(*levels)))
@@ -238,63 +234,6 @@ def _tile_iou(width: Tensor, height: Tensor, area: Tensor, gt_area: Tensor) -> T
     """
     shared = (height[:, None] * width).view(TILE, TILE, *gt_area.shape)
     return shared.div_((area + gt_area).sub_(shared))
-
-
-def check_grids(grids: Sequence[tuple[int, int, int]], num_anchors: int) -> None:
-    """Refuse grids of other numbers of anchors, as a BoxError.
-
-    >>> check_grids([(2, 3, 9)], 54)
-    """
-    if sum(rows * columns * shapes for rows, columns, shapes in grids) != num_anchors:
-        raise BoxError(f"grids={grids} do not describe {num_anchors} anchors.")
-
-
-def all_pairs(
-    anchors: Tensor, gt_boxes: Tensor, grids: Sequence[tuple[int, int, int]]
-) -> Tensor:
-    """IoU of every true box with every anchor on grids, for few of them.
-
-    The arithmetic of `rpn_lib.boxes.box_iou`, but sides are compared once for each row
-    and column: only their products are made for every pair.
-
-    Args:
-        anchors: `(N, 4)`, xyxy, pixels.
-        gt_boxes: `(G, 4)`, xyxy, pixels.
-        grids: for each level its numbers of rows, columns and shapes.
-
-    Returns:
-        `(G, N)`.
-
-    >>> anchors = torch.tensor([[0.0, 0, 8, 8], [8, 0, 16, 8]])  # 1 row, 2 columns
-    >>> all_pairs(anchors, torch.tensor([[0.0, 0, 8, 4]]), [(1, 2, 1)])
-    tensor([[0.5000, 0.0000]])
-    """
-    layout = _layout(tuple(grids))
-    across, down = anchors[layout.columns], anchors[layout.rows]
-    x1, y1, x2, y2 = gt_boxes.T[:, :, None]  # (G, 1) each
-    width = torch.minimum(across[:, 2], x2).sub_(torch.maximum(across[:, 0], x1))
-    height = torch.minimum(down[:, 3], y2).sub_(torch.maximum(down[:, 1], y1))
-    own = across[:, 2] - across[:, 0], down[:, 3] - down[:, 1]
-    area = _products(*own, grids)  # (N,)
-    shared = _products(width.clamp_(min=0), height.clamp_(min=0), grids)  # (G, N)
-    gt_area = above_zero(box_area(gt_boxes))[:, None]
-    return shared.div_((area + gt_area).sub_(shared))
-
-
-def _products(
-    widths: Tensor, heights: Tensor, grids: Sequence[tuple[int, int, int]]
-) -> Tensor:
-    """Width by height of each anchor `(..., N)`, of those of its column and row."""
-    lead, count = widths.shape[:-1], sum(h * w * a for h, w, a in grids)
-    result = widths.new_empty(*lead, count)
-    start = x = y = 0
-    for h, w, a in grids:
-        place = result[..., start : start + h * w * a].view(*lead, h, w, a)
-        width = widths[..., x : x + w * a].view(*lead, 1, w, a)
-        height = heights[..., y : y + h * a].view(*lead, h, 1, a)
-        torch.mul(width, height, out=place)
-        start, x, y = start + h * w * a, x + w * a, y + h * a
-    return result
 
 
 def on_grids(

@@ -15,11 +15,12 @@ from rpn_lib.boxes import check_boxes
 from rpn_lib.errors import BoxError, RPNError, SettingError
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import MatchRule, SampleRule, match_anchors
+from rpn_lib.matching import MatchRule, match_anchors
 from rpn_lib.models import build_rpn, small_rpn
 from rpn_lib.nms import ProposalSelector, nms
 from rpn_lib.padding import pad_images
 from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.sampling import SampleRule
 from rpn_lib.training.measure import compare
 
 BOX = torch.tensor([[0.0, 0.0, 8.0, 8.0]])

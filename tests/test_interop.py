@@ -35,9 +35,10 @@ from rpn_lib.interop import (
     torchvision_head_state,
 )
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import MatchRule, SampleRule, match_anchors
+from rpn_lib.matching import MatchRule, match_anchors
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.sampling import SampleRule
 from rpn_lib.sparse import head_at
 
 SIZE = (128, 192)  # a multiple of every stride

@@ -9,7 +9,8 @@ from torchvision.ops import box_iou as their_iou
 from rpn_lib import fast, matching
 from rpn_lib.anchors import AnchorGenerator, inside_image
 from rpn_lib.errors import BoxError
-from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, match_anchors
+from rpn_lib.sampling import SampleRule, sample_anchors
 
 NONE = torch.zeros(0, 4)
 # Along one line: IoU with a true box 0..10 is the covered share of it.

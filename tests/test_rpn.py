@@ -15,10 +15,11 @@ from rpn_lib.boxes import box_iou
 from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.head import RPNHead
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, match_anchors
 from rpn_lib.nms import ProposalSelector
 from rpn_lib.padding import pad_images
 from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.sampling import SampleRule, sample_anchors
 from rpn_lib.sparse import head_at_anchors
 from rpn_lib.transforms import decode, encode
 

@@ -18,9 +18,10 @@ import pytest
 import torch
 
 from rpn_lib.anchors import AnchorGenerator
-from rpn_lib.matching import MatchRule, SampleRule, match_anchors, sample_anchors
+from rpn_lib.matching import MatchRule, match_anchors
 from rpn_lib.models import small_rpn
 from rpn_lib.nms import ProposalSelector, nms
+from rpn_lib.sampling import SampleRule, sample_anchors
 from rpn_lib.transforms import encode
 
 SHAPES = [[[32, 32], [44, 22], [22, 44]], [[64, 64], [90, 46], [46, 90]]]

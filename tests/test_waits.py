@@ -19,9 +19,10 @@ from rpn_lib.border import BorderRule
 from rpn_lib.examples import choose_examples
 from rpn_lib.fast import match_anchors
 from rpn_lib.loss import RPNLoss
-from rpn_lib.matching import MatchRule, SampleRule, sample_anchors
+from rpn_lib.matching import MatchRule
 from rpn_lib.models import small_rpn
 from rpn_lib.nms import ProposalSelector
+from rpn_lib.sampling import SampleRule, sample_anchors
 
 GPU = torch.device("cuda:0")
 IMAGE = (128, 192)
