@@ -1,13 +1,6 @@
-"""Data: scenes made on the fly, folders of annotated photographs, and batches of both.
+"""Scenes of shapes with their true boxes, drawn when they are asked for.
 
-A sample is an image and a target, as in torchvision's `transforms.v2`: the image a
-uint8 `(3, H, W)`, the target a dictionary of `boxes` `(G, 4)` (xyxy, pixels), `labels`
-`(G,)`, `image_id` and, where a data set knows regions that hold objects nobody has
-drawn, `ignore_boxes` `(I, 4)`. Random crops, flips and resizing then move image and
-boxes together.
-
-Dimension letters: H, W height and width of an image; G true boxes of an image; I
-regions of it that are ignored.
+Dimension letters: H, W height and width of an image.
 """
 
 from typing import Any, TypeAlias
