@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from rpn_lib.data.progress import Bar, bar
 from rpn_lib.data.records import Sample, Target
 from rpn_lib.errors import arguments_of, refuse_unknown
-from rpn_lib.progress import Bar, bar
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
 from rpn_lib.training.checkpoint import Checkpoints
