@@ -42,7 +42,7 @@ FOLDERS = {name for name, path in MODULES.items() if path.name == "__init__.py"}
 MAY_IMPORT = {
     "": set(),
     "data": {""},
-    "figures": {"", "data"},
+    "figures": {""},
     "training": {"", "data"},
     "cli": {"", "data", "figures", "training"},
 }

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
@@ -156,3 +157,22 @@ class ShapesDataset(Dataset[Sample]):
         colour = (part.mean((0, 1)) + rng.uniform(0.25, 0.6, 3)) % 1.0
         shaded = colour * (1 + 0.25 * u[..., None] * rng.uniform(-1, 1))
         part[mask] = np.broadcast_to(shaded, part.shape)[mask]
+
+
+def unseen_scenes(length: int = 8, seed: int = 3) -> list[Tensor]:
+    """Pictures of four objects or more that the trained network has not seen.
+
+    Args:
+        length: how many.
+        seed: the seed that `ShapesDataset` draws by; the network learnt from 0.
+
+    Returns:
+        each `(3, H, W)`, uint8.
+
+    >>> [image.shape for image in unseen_scenes(1)]
+    [torch.Size([3, 192, 256])]
+    """
+    scenes = ShapesDataset(length=20 + 3 * length, seed=seed)
+    samples = (scenes[i] for i in range(len(scenes)))
+    full = [image for image, target in samples if len(target["boxes"]) >= 4]
+    return full[:length]
