@@ -1,8 +1,17 @@
 """The Region Proposal Network of Faster R-CNN, one module a concept.
 
-The core, in the order of the book: `boxes`, `anchors`, `coverage`, `head` and
-`backbones`, `transforms`, `matching`, `loss`, `rpn`, which puts them together, `nms`
-and `evaluation`. Four folders serve it: `data`, `training`, `figures` and `cli`.
+The core, flat in this folder. The concepts, in the order of the book:
+
+- `boxes`; `anchors` with `border`, `coverage` and `shapes`;
+- `head`, `backbones` and `pyramid`; `transforms`;
+- `matching`, `examples` and `loss`; `rpn`, which puts them together, and `padding`;
+- `nms`; `evaluation` and `precision` of `predictions`.
+
+What makes them fast, with the same answers: `fast`, `tiles`, `blocks`, `sparse` and
+`ranking`. What users take whole or hand on: `models`, `interop` and `export`. What is
+wrong: `errors` and `box_faults`, and for the answers of readers `exercises`.
+
+Four folders serve the core: `data`, `training`, `figures` and `cli`.
 
 The names that users need stand here. Each is loaded when it is first asked for, so that
 `import rpn_lib` itself takes no time and needs nothing.

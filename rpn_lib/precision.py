@@ -26,7 +26,7 @@ def average_precision(
     """COCO's average precision (AP) of proposals, whatever their class.
 
     It asks, besides, that proposals on objects score higher than those on background.
-    It is computed by torchmetrics, an optional package, around three of its traps:
+    It is computed by torchmetrics, around three of its traps: its argument
     `max_detection_thresholds` must hold exactly three numbers; its `map` is -1 unless
     100 is among them; its thresholds are rounded to float32, so that an IoU of exactly
     0.55 misses the threshold 0.55.
@@ -45,7 +45,6 @@ def average_precision(
     Raises:
         BoxError: as `evaluate`; boxes without scores.
         SettingError: `k` < 1.
-        ImportError: torchmetrics or pycocotools is not installed.
 
     >>> gt = [torch.tensor([[0.0, 0, 10, 10]])]
     >>> boxes = torch.tensor([[50.0, 0, 60, 10], [0, 0, 10, 10]])
@@ -54,20 +53,14 @@ def average_precision(
     0.5
     """
     check_k(k)
-    try:
-        from torchmetrics.detection import MeanAveragePrecision
+    from torchmetrics.detection import MeanAveragePrecision  # takes a second or more
 
-        metric = MeanAveragePrecision(
-            iou_thresholds=list(IOU_THRESHOLDS),
-            rec_thresholds=np.linspace(0, 1, 101).tolist(),
-            max_detection_thresholds=[1, 10, max(k, 100)],
-            extended_summary=True,  # gives precision for each of the three
-        )
-    except ImportError as error:
-        raise ImportError(
-            "average_precision needs two more packages: pip install torchmetrics "
-            "pycocotools"
-        ) from error
+    metric = MeanAveragePrecision(
+        iou_thresholds=list(IOU_THRESHOLDS),
+        rec_thresholds=np.linspace(0, 1, 101).tolist(),
+        max_detection_thresholds=[1, 10, max(k, 100)],
+        extended_summary=True,  # gives precision for each of the three
+    )
     count = 0
     for i, image in enumerate(measured_images(proposals, gt_boxes, crowd)):
         if image.scores is None:

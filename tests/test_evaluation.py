@@ -3,7 +3,6 @@
 import contextlib
 import io
 import math
-import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -346,7 +345,6 @@ def test_overlap_of_a_threshold_exactly_or_a_little_less(threshold, gap):
     proposals = [Proposals(boxes, torch.ones(1))]
     result = assert_equal_to_coco(proposals, [gt])
     assert result.recall().at(threshold) == (0 if gap else 0.5)
-    pytest.importorskip("torchmetrics")
     assert_equal_precision(proposals, [gt], None, 100)
 
 
@@ -356,7 +354,6 @@ def test_overlap_of_a_threshold_exactly_or_a_little_less(threshold, gap):
 @pytest.mark.parametrize("k", [1, 10, 100, 150])
 @pytest.mark.parametrize("seed", range(4))
 def test_average_precision_equals_pycocotools(seed, k):
-    pytest.importorskip("torchmetrics")
     proposals, gts, crowd = random_case(seed, images=4, noise=130 if k > 100 else 20)
     crowd = crowd if seed % 2 else None
     assert_equal_precision(proposals, gts, crowd, k)
@@ -364,7 +361,6 @@ def test_average_precision_equals_pycocotools(seed, k):
 
 def test_average_precision_at_exact_thresholds():
     """IoU 0.55 is found at 0.55; recall of exactly 0.1 counts for 0.1."""
-    pytest.importorskip("torchmetrics")
     gt = torch.cat([ONE + 20 * i for i in range(10)])
     boxes = torch.tensor([[0.0, 0, 10, 5.5]])
     ours = assert_equal_precision([Proposals(boxes, torch.ones(1))], [gt], None, 100)
@@ -374,7 +370,6 @@ def test_average_precision_at_exact_thresholds():
 
 def test_a_proposal_in_a_crowd_is_not_wrong():
     """By its own area: it covers a hundredth of the crowd."""
-    pytest.importorskip("torchmetrics")
     gt = torch.tensor([[0.0, 0, 10, 10], [100, 100, 200, 200]])
     boxes = torch.tensor([[150.0, 150, 160, 160], [0, 0, 10, 10]])
     proposals = [Proposals(boxes, torch.tensor([0.9, 0.8]))]
@@ -385,7 +380,6 @@ def test_a_proposal_in_a_crowd_is_not_wrong():
 
 
 def test_average_precision_of_nothing():
-    pytest.importorskip("torchmetrics")
     empty, one = Proposals(NONE, torch.zeros(0)), Proposals(ONE, torch.ones(1))
     assert average_precision([empty], [ONE])["AP"] == 0
     for proposals, gts in (([], []), ([empty], [NONE]), ([one], [NONE])):
@@ -393,12 +387,6 @@ def test_average_precision_of_nothing():
     assert np.isnan(average_precision([one], [ONE], [[True]])["AP"])
     with pytest.raises(BoxError, match="image 1: precision needs Proposals"):
         average_precision([one, ONE], [ONE] * 2)
-
-
-def test_average_precision_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchmetrics.detection", None)
-    with pytest.raises(ImportError, match="pip install torchmetrics pycocotools"):
-        average_precision([], [])
 
 
 # Plots

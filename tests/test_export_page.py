@@ -23,7 +23,8 @@ if not hasattr(torch.export.Dim, "DYNAMIC"):
 
 from rpn_lib.anchors import AnchorGenerator
 from rpn_lib.cli import main
-from rpn_lib.errors import RPNError, UnknownOperator
+from rpn_lib.data.scenes import unseen_scenes
+from rpn_lib.errors import RPNError, SettingError, UnknownOperator
 from rpn_lib.export import Stages
 from rpn_lib.figures import live
 from rpn_lib.models import build_rpn, small_rpn, trained_rpn
@@ -190,9 +191,15 @@ def test_backbones_of_torchvision_can_be_executed(backbone, fpn, stride):
 
 
 def test_scenes_are_small_and_differ():
-    pictures = live.scene_pictures()
+    pictures = [live.picture_address(image) for image in unseen_scenes()]
     assert len({*pictures}) == 8
     assert max(map(len, pictures)) < 20_000
+
+
+def test_a_page_begins_with_a_picture(tmp_path):
+    with pytest.raises(SettingError, match="give one or more"):
+        live.write_page(trained_rpn(), tmp_path / "page.html", [])
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_rpn_export_writes_the_page(exported):

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import repository  # noqa: E402
 
+import notebooks  # noqa: E402
+
 ANN = "https://github.com/Ann-Lee/rpn.book"
 BEN = "https://github.com/ben/detectors"
 
@@ -127,6 +129,18 @@ def test_a_chapter_keeps_all_but_its_link_and_its_set_up_lines(copy):
     assert before["metadata"] == after["metadata"]
     a, b = ("".join(nb["cells"][setup]["source"]) for nb in (before, after))
     assert repository.without_address(a) == repository.without_address(b)
+
+
+@pytest.mark.parametrize("url", ["", ANN])
+def test_an_address_makes_no_chapter_stale(copy, url):
+    """Stored outputs were there before the address, and fit as well as before."""
+    set_to(url, copy)
+    chapters = sorted(copy.glob("notebooks/*.ipynb"))
+    assert chapters
+    for path in chapters:
+        committed = notebooks.read(ROOT / "notebooks" / path.name)
+        written = notebooks.read(path)
+        assert notebooks.digest(written) == notebooks.digest(committed), path.name
 
 
 def test_the_style_of_the_chapters_holds_with_an_address(copy):

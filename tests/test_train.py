@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -18,7 +19,13 @@ from rpn_lib.errors import SettingError, TrainingError
 from rpn_lib.evaluation import recall
 from rpn_lib.models import small_rpn, trained_rpn
 from rpn_lib.training.checkpoint import Checkpoints, load_checkpoint
-from rpn_lib.training.config import AUGMENTATIONS, BACKBONES, WARMUP, TrainConfig
+from rpn_lib.training.config import (
+    AUGMENTATIONS,
+    BACKBONES,
+    WARMUP,
+    TrainConfig,
+    TrainOptions,
+)
 from rpn_lib.training.loop import train
 from rpn_lib.training.measure import propose
 from rpn_lib.training.options import options
@@ -224,6 +231,11 @@ def test_it_runs_where_tqdm_is_not_installed(monkeypatch, capsys):
     scenes = ShapesDataset(length=2)
     assert len(train(small_rpn(), scenes, epochs=1, batch_size=2, progress=True)) == 1
     assert capsys.readouterr() == ("", "")
+
+
+def test_train_takes_the_fields_of_its_settings():
+    """mypy holds what is passed on; here nothing is left out."""
+    assert get_type_hints(TrainOptions) == get_type_hints(TrainConfig)
 
 
 def test_the_names_of_the_settings_are_those_of_the_library():

@@ -7,8 +7,8 @@
 A notebook is committed with its outputs. Its metadata holds a digest, taken when it was
 run, of its code cells, of the modules of `rpn_lib` that it imports, of those that these
 import, and so on, and of the data files that they name. Where the digest no longer
-fits, the outputs are stale. What a notebook has to look like stands in
-`notebook_rules.py`.
+fits, the outputs are stale. The address of the repository in the set-up cell is no part
+of it. What a notebook has to look like stands in `notebook_rules.py`.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from pathlib import Path
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
+from repository import without_address
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -67,7 +68,7 @@ def digest(notebook, root=ROOT):
     """Of the code cells, in order, and of the files of the library behind them."""
     content = hashlib.sha256()
     for cell in code_cells(notebook):
-        content.update(cell.source.encode() + b"\0")
+        content.update(without_address(cell.source).encode() + b"\0")
     for path in dependencies(notebook, root):
         name = path.relative_to(root).as_posix()
         content.update(name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -11,8 +11,14 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.util.osutil import relative_uri
 
+from rpn_lib.data.scenes import unseen_scenes
 from rpn_lib.figures import live
 from rpn_lib.models import trained_rpn
+
+
+def pictures():
+    """What the page offers, as `data:` addresses."""
+    return [live.picture_address(image) for image in unseen_scenes()]
 
 
 class Live(Directive):
@@ -26,7 +32,7 @@ class Live(Directive):
         page = env.app.builder.get_target_uri(env.docname)
         static = relative_uri(page, "_static/live/")
         note = " ".join(self.content)
-        html = live.element(live.scene_pictures()[0], f"{static}network.js", note)
+        html = live.element(pictures()[0], f"{static}network.js", note)
         script = f'<script defer src="{static}live.js"></script>'
         return [nodes.raw("", f"{html}\n{script}", format="html")]
 
@@ -35,7 +41,7 @@ def write_scripts(app, exception):
     if exception is None and app.builder.format == "html":
         folder = Path(app.outdir) / "_static" / "live"
         folder.mkdir(parents=True, exist_ok=True)
-        network = live.network_script(trained_rpn(), live.scene_pictures())
+        network = live.network_script(trained_rpn(), pictures())
         (folder / "network.js").write_text(network, encoding="utf-8")
         (folder / "live.js").write_text(live.page_script(), encoding="utf-8")
 

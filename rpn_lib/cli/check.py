@@ -8,8 +8,8 @@ from rpn_lib.cli.console import log
 from rpn_lib.data.check import Checked, check_folder
 from rpn_lib.data.folder import splits_of
 from rpn_lib.data.problems import lines_of, report
+from rpn_lib.data.progress import bar
 from rpn_lib.data.records import Record
-from rpn_lib.progress import bar
 from rpn_lib.training.config import DataConfig
 from rpn_lib.training.options import from_values
 

@@ -19,8 +19,8 @@ import torch
 
 from rpn_lib.cli.console import log
 from rpn_lib.cli.images import open_images
+from rpn_lib.data.progress import Bar, bar
 from rpn_lib.errors import RPNError, SettingError, TrainingError
-from rpn_lib.progress import Bar, bar
 from rpn_lib.training.config import DataConfig
 from rpn_lib.training.experiments import (
     Run,

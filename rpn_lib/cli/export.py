@@ -13,6 +13,7 @@ from rpn_lib.cli.console import log
 from rpn_lib.cli.propose import network
 from rpn_lib.data.images import read_image
 from rpn_lib.data.resize import Resize
+from rpn_lib.data.scenes import unseen_scenes
 from rpn_lib.data.sides import SIDES
 
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     resize: Any = Resize(options.side or side or SIDES[0]).resize
     pictures: list[Tensor] = [resize(read_image(path)) for path in options.pictures]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_page(rpn, options.out, pictures, options.title)
+    write_page(rpn, options.out, pictures or unseen_scenes(), options.title)
     size = options.out.stat().st_size / 1e6
     log.info(f"wrote {options.out}, {size:.1f} MB: open it in a browser")
     return 0

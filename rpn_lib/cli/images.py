@@ -21,11 +21,11 @@ from rpn_lib.data.batches import InMemory
 from rpn_lib.data.dataset import AnnotatedFolder
 from rpn_lib.data.folder import scan_folder
 from rpn_lib.data.problems import lines_of
+from rpn_lib.data.progress import bar
 from rpn_lib.data.records import Sample, Scan, picture_problem
 from rpn_lib.data.resize import Resize, tidy
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.errors import DataError
-from rpn_lib.progress import bar
 from rpn_lib.training.config import DataConfig
 from rpn_lib.training.processes import rank
 

@@ -92,11 +92,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="pixels that the shorter side is resized to (default: as in training)",
     )
-    add(
-        "--precision",
-        action="store_true",
-        help="compute average precision too, for which torchmetrics must be installed",
-    )
+    add("--precision", action="store_true", help="compute average precision too")
     out_option(
         parser, "runs/evaluation", "folder that numbers and plots are written to"
     )

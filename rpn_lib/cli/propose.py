@@ -12,10 +12,10 @@ from rpn_lib.cli.evaluate import load
 from rpn_lib.cli.options import CHECKPOINT
 from rpn_lib.cli.run_folder import is_own_picture, save_figure, write_json
 from rpn_lib.data.images import SUFFIXES, read_image
+from rpn_lib.data.progress import bar
 from rpn_lib.data.sides import SIDES
 from rpn_lib.errors import DataError
 from rpn_lib.models import trained_rpn
-from rpn_lib.progress import bar
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training.measure import propose_in
 

@@ -46,7 +46,7 @@ class Metrics:
         self.path = folder / "metrics.csv"
         rows: list[dict[str, str]] = []
         if step and self.path.is_file():
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 rows = [
                     row
                     for row in csv.DictReader(file)
@@ -57,7 +57,7 @@ class Metrics:
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(self.path, text.getvalue().encode())
-        self.file = self.path.open("a", newline="", buffering=1)
+        self.file = self.path.open("a", newline="", buffering=1, encoding="utf-8")
         self.writer = csv.DictWriter(self.file, COLUMNS, restval="")
         self.board: Any = None
         try:

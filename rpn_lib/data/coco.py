@@ -78,16 +78,7 @@ def splits(root: Path) -> list[str]:
 
 
 def scan(root: Path, split: str, reading: Reading) -> Scan:
-    """Read the annotations of a split.
-
-    Args:
-        root: the folder.
-        split: one of `splits`.
-        reading: how to understand them.
-
-    Raises:
-        DataError: no such split.
-    """
+    """Read a split as `rpn_lib.data.folder.Reader` says."""
     files, others = annotation_files(root)
     if split not in files:
         there = sorted(path.relative_to(root).as_posix() for path in files.values())

@@ -44,7 +44,16 @@ class Reader(Protocol):
         """The splits of a folder; `all` where it is not split."""
 
     def scan(self, root: Path, split: str, reading: Reading) -> Scan:
-        """All annotations of a split."""
+        """Read all annotations of a split, and note what cannot be right.
+
+        Args:
+            root: the folder.
+            split: one of `splits`.
+            reading: how to understand them.
+
+        Raises:
+            DataError: no such split.
+        """
 
 
 READERS: tuple[Reader, ...] = (voc, coco, yolo)  # the first that recognises a folder

@@ -23,8 +23,8 @@ from platformdirs import user_cache_path
 
 from rpn_lib.data.images import read_image
 from rpn_lib.data.problems import leaves_folder
+from rpn_lib.data.progress import Bar, bar
 from rpn_lib.errors import DataError
-from rpn_lib.progress import Bar, bar
 
 if TYPE_CHECKING:
     from torch import Tensor

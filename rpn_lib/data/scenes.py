@@ -1,19 +1,13 @@
-"""Data: scenes made on the fly, folders of annotated photographs, and batches of both.
+"""Scenes of shapes with their true boxes, drawn when they are asked for.
 
-A sample is an image and a target, as in torchvision's `transforms.v2`: the image a
-uint8 `(3, H, W)`, the target a dictionary of `boxes` `(G, 4)` (xyxy, pixels), `labels`
-`(G,)`, `image_id` and, where a data set knows regions that hold objects nobody has
-drawn, `ignore_boxes` `(I, 4)`. Random crops, flips and resizing then move image and
-boxes together.
-
-Dimension letters: H, W height and width of an image; G true boxes of an image; I
-regions of it that are ignored.
+Dimension letters: H, W height and width of an image.
 """
 
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
@@ -163,3 +157,22 @@ class ShapesDataset(Dataset[Sample]):
         colour = (part.mean((0, 1)) + rng.uniform(0.25, 0.6, 3)) % 1.0
         shaded = colour * (1 + 0.25 * u[..., None] * rng.uniform(-1, 1))
         part[mask] = np.broadcast_to(shaded, part.shape)[mask]
+
+
+def unseen_scenes(length: int = 8, seed: int = 3) -> list[Tensor]:
+    """Pictures of four objects or more that the trained network has not seen.
+
+    Args:
+        length: how many.
+        seed: the seed that `ShapesDataset` draws by; the network learnt from 0.
+
+    Returns:
+        each `(3, H, W)`, uint8.
+
+    >>> [image.shape for image in unseen_scenes(1)]
+    [torch.Size([3, 192, 256])]
+    """
+    scenes = ShapesDataset(length=20 + 3 * length, seed=seed)
+    samples = (scenes[i] for i in range(len(scenes)))
+    full = [image for image, target in samples if len(target["boxes"]) >= 4]
+    return full[:length]

@@ -85,16 +85,7 @@ def splits(root: Path) -> list[str]:
 
 
 def scan(root: Path, split: str, reading: Reading) -> Scan:
-    """Read the annotations of a split.
-
-    Args:
-        root: the folder.
-        split: one of `splits`, or any list that there is.
-        reading: how to understand them.
-
-    Raises:
-        DataError: no such split.
-    """
+    """Read a split as `rpn_lib.data.folder.Reader` says, or any list that there is."""
     reader = _Reader(root, reading)
     lists = image_lists(root)
     if lists:

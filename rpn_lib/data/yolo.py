@@ -56,16 +56,7 @@ def splits(root: Path) -> list[str]:
 
 
 def scan(root: Path, split: str, reading: Reading) -> Scan:
-    """Read the annotations of a split.
-
-    Args:
-        root: the folder.
-        split: one of `splits`.
-        reading: how to understand them.
-
-    Raises:
-        DataError: no such split.
-    """
+    """Read a split as `rpn_lib.data.folder.Reader` says."""
     layout = read_layout(root)
     if split not in layout.pictures:
         raise DataError(

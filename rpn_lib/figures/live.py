@@ -22,8 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rpn_lib.data.scenes import ShapesDataset
-from rpn_lib.errors import RPNError, UnknownOperator
+from rpn_lib.errors import RPNError, SettingError, UnknownOperator
 from rpn_lib.export import Stages
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.transforms import MAX_LOG_SCALE
@@ -201,24 +200,12 @@ def operators() -> set[str]:
     return set(re.findall(r"\b([A-Z]\w+)(?=[:,\s])(?!\.)", listed))
 
 
-def scene_pictures(length: int = 8, seed: int = 3) -> list[str]:
-    """Scenes that the trained network has not seen, as `data:` addresses.
+def picture_address(image: Tensor) -> str:
+    """A picture `(3, H, W)`, uint8, as a `data:` address (JPEG).
 
-    Args:
-        length: how many.
-        seed: the seed that `ShapesDataset` draws by; the network learnt from 0.
-
-    >>> scene_pictures(1)[0][:23]
+    >>> picture_address(torch.zeros(3, 16, 16, dtype=torch.uint8))[:23]
     'data:image/jpeg;base64,'
     """
-    scenes = ShapesDataset(length=20 + 3 * length, seed=seed)
-    samples = (scenes[i] for i in range(len(scenes)))
-    full = [image for image, target in samples if len(target["boxes"]) >= 4]
-    return [picture_address(image) for image in full[:length]]
-
-
-def picture_address(image: Tensor) -> str:
-    """A picture `(3, H, W)`, uint8, as a `data:` address (JPEG)."""
     file = io.BytesIO()
     pixels = image.permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(file, "JPEG", quality=80)
@@ -244,7 +231,7 @@ def element(picture: str, network: str = "", note: str = "") -> str:
 def write_page(
     rpn: RegionProposalNetwork,
     path: str | Path,
-    pictures: Sequence[Tensor] = (),
+    pictures: Sequence[Tensor],
     title: str = "My network at work",
 ) -> None:
     """Write one HTML file in which a network runs, to be opened, kept or sent.
@@ -252,14 +239,17 @@ def write_page(
     Args:
         rpn: the network.
         path: the file.
-        pictures: pictures to begin with, `(3, H, W)`, uint8, as large as the network
-            shall see them; scenes of shapes where there are none.
+        pictures: one or more to begin with, `(3, H, W)`, uint8, as large as the
+            network shall see them.
         title: the headline of the page.
 
     Raises:
+        SettingError: no picture.
         UnknownOperator: a network that the page cannot execute.
     """
-    addresses = [picture_address(image) for image in pictures] or scene_pictures()
+    if not pictures:
+        raise SettingError("The page begins with a picture: give one or more.")
+    addresses = [picture_address(image) for image in pictures]
     parts = {
         "title": escape(title),
         "element": element(addresses[0]),

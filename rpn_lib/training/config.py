@@ -6,11 +6,15 @@ their fields. Nothing here needs torch, so that `rpn --help` answers at once.
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from rpn_lib.data.reading import Difficult, Exif, FirstPixel, OnBadBox, Reading
 from rpn_lib.errors import SettingError
 from rpn_lib.training.options import ChecksValues, option
+
+Optimizer = Literal["adamw", "sgd"]
+
+Schedule = Literal["one-cycle", "cosine", "step", "constant"]
 
 # The names that the data and the backbones know (a test compares them).
 AUGMENTATIONS = ("flip", "updown", "scale", "light")
@@ -156,6 +160,24 @@ class NetworkConfig(ChecksValues):
         return made
 
 
+class TrainOptions(TypedDict, total=False):
+    """The fields of `TrainConfig`, as `train` takes them after its own arguments."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    optimizer: Optimizer
+    schedule: Schedule
+    warmup: float | None
+    clip_norm: float | None
+    amp: bool
+    seed: int
+    workers: int
+    save_every: int | None
+    eval_every: int | None
+
+
 @dataclass(frozen=True)
 class TrainConfig(ChecksValues):
     """How a network learns.
@@ -197,12 +219,8 @@ class TrainConfig(ChecksValues):
     weight_decay: float = option(
         1e-2, "how strongly the optimiser draws weights to 0", least=0
     )
-    optimizer: Literal["adamw", "sgd"] = option(
-        "adamw", "which optimiser; sgd has a momentum of 0.9"
-    )
-    schedule: Literal["one-cycle", "cosine", "step", "constant"] = option(
-        "one-cycle", "course of the learning rate"
-    )
+    optimizer: Optimizer = option("adamw", "which optimiser; sgd has a momentum of 0.9")
+    schedule: Schedule = option("one-cycle", "course of the learning rate")
     warmup: float | None = option(
         None,
         "share of the steps in which the learning rate rises",

@@ -9,22 +9,25 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from rpn_lib.data.progress import Bar, bar
 from rpn_lib.data.records import Sample, Target
 from rpn_lib.errors import arguments_of, refuse_unknown
-from rpn_lib.progress import Bar, bar
 from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training import processes
 from rpn_lib.training.checkpoint import Checkpoints
-from rpn_lib.training.config import TrainConfig
+from rpn_lib.training.config import TrainConfig, TrainOptions
 from rpn_lib.training.order import Order
 from rpn_lib.training.parallel import parallel
 from rpn_lib.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def train(
@@ -37,7 +40,7 @@ def train(
     progress: bool = False,
     after_step: Callable[[dict[str, float]], None] | None = None,
     after_epoch: Callable[[int, dict[str, float]], None] | None = None,
-    **changes: Any,
+    **changes: "Unpack[TrainOptions]",
 ) -> list[dict[str, float]]:
     """Train a network, in one process or in several (`torchrun`).
 

@@ -91,7 +91,7 @@ def measure(
     Args:
         rpn: put into evaluation mode, and back as it was.
         dataset: samples as in `rpn_lib.data`.
-        precision: compute average precision too, which needs torchmetrics.
+        precision: compute average precision too, by `rpn_lib.precision`.
         workers: processes that read images.
         seed: which anchors are sampled for the losses.
 

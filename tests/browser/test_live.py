@@ -15,6 +15,7 @@ from PIL import Image
 
 pytest.importorskip("onnxscript", reason="the page is made through ONNX")
 
+from rpn_lib.data.scenes import unseen_scenes
 from rpn_lib.export import Stages
 from rpn_lib.figures import live
 from rpn_lib.models import trained_rpn
@@ -28,7 +29,7 @@ NOTE = "This network has seen <b>synthetic scenes</b> only."
 def folder(tmp_path_factory):
     """The files of the page, as the book has them."""
     folder = tmp_path_factory.mktemp("live")
-    pictures = live.scene_pictures()
+    pictures = [live.picture_address(image) for image in unseen_scenes()]
     (folder / "network.js").write_text(live.network_script(trained_rpn(), pictures))
     (folder / "live.js").write_text(live.page_script())
     element = live.element(pictures[0], "network.js", NOTE)
