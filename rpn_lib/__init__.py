@@ -4,12 +4,14 @@ The core, flat in this folder. The concepts, in the order of the book:
 
 - `boxes`; `anchors` with `border`, `coverage` and `shapes`;
 - `head`, `backbones` and `pyramid`; `transforms`;
-- `matching`, `examples` and `loss`; `rpn`, which puts them together, and `padding`;
+- `matching`, `sampling`, `examples` and `loss`; `rpn`, which puts them together, and
+  `padding`;
 - `nms`; `evaluation` and `precision` of `predictions`.
 
-What makes them fast, with the same answers: `fast`, `tiles`, `blocks`, `sparse` and
-`ranking`. What users take whole or hand on: `models`, `interop` and `export`. What is
-wrong: `errors` and `box_faults`, and for the answers of readers `exercises`.
+What makes them fast, with the same answers: `fast`, `grids`, `tiles`, `blocks`,
+`sparse` and `ranking`. What users take whole or hand on: `models`, `interop` and
+`export`. What is wrong: `errors` and `box_faults`, and for the answers of readers
+`exercises`.
 
 Four folders serve the core: `data`, `training`, `figures` and `cli`.
 

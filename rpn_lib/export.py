@@ -161,13 +161,13 @@ class Stages(nn.Module):
         # 2. The best of each level; their boxes; who is left after NMS.
         parts, start = [], 0
         for level, (anchor, logit, delta) in enumerate(zip(anchors, logits, deltas)):
-            top, best, decoded, boxes = candidates(
+            best = candidates(
                 logit[0], delta[0], anchor, image_size, k, rpn.delta_weights
             )
-            usable = select.usable(boxes, best)
-            kept = _left_by_nms(boxes, best, usable, select.iou_threshold)
-            where = torch.full_like(top, level)
-            parts.append((top + start, where, decoded, boxes, best, usable, kept))
+            usable = select.usable(best.boxes, best.logits)
+            kept = _left_by_nms(best.boxes, best.logits, usable, select.iou_threshold)
+            place = best.top + start, torch.full_like(best.top, level)
+            parts.append((*place, best.decoded, best.boxes, best.logits, usable, kept))
             start += anchor.shape[0]
 
         # 3. All levels together, the best first.
