@@ -27,7 +27,7 @@ unexport MPLBACKEND   # a backend set by the user would keep the figures out of 
 
 # ---- Tasks -----------------------------------------------------------------------------------------
 
-.PHONY: help setup book pdf serve lab notebooks nbdiff test test-notebooks status portable lint format bench lock clean distclean
+.PHONY: help setup book pdf serve lab notebooks nbdiff test test-notebooks status portable lint style format bench lock clean distclean
 .PHONY: set-repository check-repository dist check-release release test-library oldest newest colab links audit
 .PHONY: report-failure check-chapter chapter
 
@@ -90,7 +90,7 @@ lab: setup ## open the notebooks in JupyterLab
 notebooks: setup ## run again, and save, the notebooks whose code or library changed
 	$(PY) tools/notebooks.py
 
-test: lint book ## lint, build the book, run every test
+test: style book ## check style, build the book, run every test
 	@$(PY) tools/status.py --begin
 	$(BIN)/pytest $(by_file) --junitxml=_build/reports/tests.xml tests rpn_lib
 	$(nbval) --junitxml=_build/reports/notebooks.xml $$books
@@ -112,14 +112,17 @@ status: setup ## write the status page of the book from what the last make test 
 portable: setup ## run tests and notebooks as on other processors, and say what differs
 	$(PY) tools/portable.py --jobs $(JOBS) $(PORTABLE)
 
-lint: setup ## check format, style, types, workflows and the layout of the library
+lint: style ## check format, style, types, workflows and the layout of the library
+	$(BIN)/pytest -q tests/test_layout.py
+
+# All of it that is no test.
+style: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
-	$(BIN)/pytest -q tests/test_layout.py
 
 format: setup ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
