@@ -5,6 +5,7 @@ Its scripts and weights come from the library when the book is built: two files 
 loaded at the reader's click.
 """
 
+from functools import cache
 from pathlib import Path
 
 from docutils import nodes
@@ -16,8 +17,9 @@ from rpn_lib.figures import live
 from rpn_lib.models import trained_rpn
 
 
+@cache
 def pictures():
-    """What the page offers, as `data:` addresses."""
+    """What the page offers, as `data:` addresses; drawn once in a build."""
     return [live.picture_address(image) for image in unseen_scenes()]
 
 
