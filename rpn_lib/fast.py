@@ -84,7 +84,7 @@ def match_anchors(
         grids = grids if on_cpu else None
     at_once = BLOCK_PAIRS * (4 if len(anchors) <= FEW_ANCHORS else 1)
     if len(anchors) * len(gt_boxes) <= at_once:
-        found = _at_once(anchors, gt_boxes, valid, least, grids)
+        found = _from_all_pairs(anchors, gt_boxes, valid, least, grids)
     elif grids is not None:
         found = on_grids(anchors, gt_boxes, valid, least, grids)
     else:
@@ -97,7 +97,7 @@ def match_anchors(
     )
 
 
-def _at_once(
+def _from_all_pairs(
     anchors: Tensor,
     gt_boxes: Tensor,
     valid: Tensor | None,

@@ -5,8 +5,9 @@ So for IoU with a true box, sides are compared once for each column and each row
 Dimension letters: N anchors; G true boxes; H rows and W columns of a grid, A shapes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
@@ -20,8 +21,20 @@ def check_grids(grids: Sequence[tuple[int, int, int]], num_anchors: int) -> None
 
     >>> check_grids([(2, 3, 9)], 54)
     """
-    if sum(rows * columns * shapes for rows, columns, shapes in grids) != num_anchors:
+    if sum(map(prod, grids)) != num_anchors:
         raise BoxError(f"grids={grids} do not describe {num_anchors} anchors.")
+
+
+def numbered(grids: Sequence[tuple[int, int, int]]) -> Iterator[Tensor]:
+    """The numbers of each grid's anchors, `(H, W, A)`, counted over all grids.
+
+    >>> [anchor.shape for anchor in numbered([(2, 3, 9), (1, 2, 9)])]
+    [torch.Size([2, 3, 9]), torch.Size([1, 2, 9])]
+    """
+    start = 0
+    for grid in grids:
+        yield torch.arange(start, start + prod(grid)).view(grid)
+        start += prod(grid)
 
 
 def all_pairs(
@@ -59,20 +72,16 @@ def all_pairs(
 @lru_cache(maxsize=16)
 def _lines(grids: tuple[tuple[int, int, int], ...]) -> tuple[Tensor, Tensor]:
     """The first anchor of each column, and of each row, for each shape and level."""
-    columns, rows, start = [], [], 0
-    for h, w, a in grids:
-        anchor = start + torch.arange(h * w * a).view(h, w, a)
-        columns.append(anchor[0].flatten())
-        rows.append(anchor[:, 0].flatten())
-        start += h * w * a
-    return torch.cat(columns), torch.cat(rows)
+    anchors = list(numbered(grids))
+    columns = torch.cat([anchor[0].flatten() for anchor in anchors])
+    return columns, torch.cat([anchor[:, 0].flatten() for anchor in anchors])
 
 
 def _products(
     widths: Tensor, heights: Tensor, grids: Sequence[tuple[int, int, int]]
 ) -> Tensor:
     """Width by height of each anchor `(..., N)`, of those of its column and row."""
-    lead, count = widths.shape[:-1], sum(h * w * a for h, w, a in grids)
+    lead, count = widths.shape[:-1], sum(map(prod, grids))
     result = widths.new_empty(*lead, count)
     start = x = y = 0
     for h, w, a in grids:

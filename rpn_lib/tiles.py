@@ -11,6 +11,7 @@ P pairs of a tile and a box that reaches it; 8 cells of a strip.
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rpn_lib.boxes import above_zero, box_area
-from rpn_lib.grids import check_grids
+from rpn_lib.grids import numbered
 
 # Cells along each side of a tile.
 TILE = 8
@@ -46,11 +47,11 @@ class _Layout(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _layout(grids: tuple[tuple[int, int, int], ...]) -> _Layout:
-    total = sum(h * w * a for h, w, a in grids)
+    total = sum(map(prod, grids))
     levels = []
-    start = x_start = y_start = 0
-    for h, w, a in grids:
-        anchor = start + torch.arange(h * w * a).view(h, w, a)
+    x_start = y_start = 0
+    for anchor in numbered(grids):
+        a = anchor.shape[2]
         columns, rows = anchor[0], anchor[:, 0]  # (w, a), (h, a)
         x, y, y_step = (_cut(line, total) for line in (columns, rows, rows - rows[0]))
         of_x = x_start + torch.arange(x.shape[1]).view(a, 1, -1)
@@ -58,7 +59,6 @@ def _layout(grids: tuple[tuple[int, int, int], ...]) -> _Layout:
         size = (a, of_y.shape[1], of_x.shape[2])
         tiles = torch.stack([of_x.expand(size), of_y.expand(size)]).flatten(1)
         levels.append((x, y, y_step, tiles))
-        start += h * w * a
         x_start, y_start = x_start + x.shape[1], y_start + y.shape[1]
     return _Layout(*(torch.cat(parts, dim=-1) for parts in zip(*levels)))
 
@@ -110,7 +110,6 @@ class _Grids:
         valid: Tensor | None,
         grids: Sequence[tuple[int, int, int]],
     ) -> None:
-        check_grids(grids, len(anchors))
         self.layout = _layout(tuple(grids))
         self.x = _Strips(anchors, self.layout.x, axis=0)
         self.y = _Strips(anchors, self.layout.y, axis=1)
@@ -250,14 +249,12 @@ def on_grids(
         gt_boxes: `(G, 4)`, xyxy, pixels.
         valid: `(N,)`, bool: anchors that count.
         least: the least IoU of a best anchor.
-        grids: for each level its numbers of rows, columns and shapes.
+        grids: for each level its numbers of rows, columns and shapes, as `check_grids`
+            wants them.
 
     Returns:
         the best IoU `(N,)` and true box `(N,)` of each anchor, the best IoU `(G,)` of
         each true box, and which anchors have it, `(N,)`, bool.
-
-    Raises:
-        BoxError: grids of other numbers of anchors.
 
     >>> anchors = torch.tensor([[0.0, 0, 8, 8], [8, 0, 16, 8]])  # 1 row, 2 columns
     >>> on_grids(anchors, torch.tensor([[0.0, 0, 8, 4]]), None, 0, [(1, 2, 1)])[0]

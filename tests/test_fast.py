@@ -74,7 +74,7 @@ def random_case(seed):
 # pairs are few, and whether the anchors are known to be grids.
 WAYS = {
     "all pairs of grids": (2**18, True, "all_pairs"),
-    "all pairs": (2**18, False, "_at_once"),
+    "all pairs": (2**18, False, "_from_all_pairs"),
     "tiles of grids": (0, True, "on_grids"),
     "blocks": (125, False, "_in_blocks"),
 }

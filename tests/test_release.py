@@ -23,7 +23,7 @@ Requires-Dist: einops
 Requires-Dist: torchmetrics
 {more}
 """
-NEEDED = ("defusedxml", "matplotlib", "pillow", "platformdirs", "pycocotools", "pyyaml")
+NEEDED = ("defusedxml", "matplotlib", "pillow", "pooch", "pycocotools", "pyyaml")
 BASE = "\n".join(f"Requires-Dist: {name}" for name in NEEDED)
 TRAIN = "Requires-Dist: tqdm; extra == 'train'"
 

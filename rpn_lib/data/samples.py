@@ -9,24 +9,19 @@ find it.
 
 import hashlib
 import os
-import shutil
 import tempfile
-import urllib.request
 import zipfile
-from http.client import HTTPException
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.error import HTTPError
-
-from platformdirs import user_cache_path
+from typing import TYPE_CHECKING, Any
 
 from rpn_lib.data.images import read_image
 from rpn_lib.data.problems import leaves_folder
-from rpn_lib.data.progress import Bar, bar
 from rpn_lib.errors import DataError
 
 if TYPE_CHECKING:
+    from requests import Response
     from torch import Tensor
 
 
@@ -103,9 +98,7 @@ def bccd(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as temp:
-            archive = Path(temp) / "archive.zip"
-            _fetch(url, archive, progress)
-            unpacked = _unpack(archive, Path(temp) / "unpacked")
+            unpacked = _unpack(_fetch(url, temp, progress), Path(temp) / "unpacked")
             found = content_digest(unpacked)
             if found != digest:
                 raise DataError(
@@ -117,9 +110,7 @@ def bccd(
             except OSError:  # another process was quicker
                 if not folder.is_dir() or content_digest(folder) != digest:
                     raise
-    except (OSError, HTTPException, zipfile.BadZipFile) as error:
-        if isinstance(error, HTTPError):
-            error.close()
+    except (OSError, zipfile.BadZipFile) as error:
         raise DataError(
             f"BCCD could not be downloaded from {url} to {folder}: {error}. Check the "
             "network and the free disk space and try again; or unpack a copy and set "
@@ -176,51 +167,47 @@ def content_digest(folder: str | Path) -> str:
 
 
 def _kept(cache: str | Path | None) -> Path:
-    return (Path(cache) if cache is not None else user_cache_path("rpn_lib")) / "BCCD"
+    import pooch  # here, since BCCD alone needs it
+
+    return Path(cache if cache is not None else pooch.os_cache("rpn_lib")) / "BCCD"
 
 
-def _fetch(url: str, path: Path, progress: bool) -> None:
-    """Download to a file; an `OSError` where it ends too early."""
-    with (
-        urllib.request.urlopen(url, timeout=30) as response,
-        path.open("wb") as file,
-    ):
-        length = response.headers.get("Content-Length")
-        total = int(length) if length else None
-        if total is not None and total > MAX_BYTES:
-            raise OSError(f"it has {total:,} bytes, far more than BCCD")
-        shown: Bar[object] = bar(
-            show=progress, total=total, unit="B", unit_scale=True, desc="BCCD"
-        )
-        with shown:
-            done = 0
-            while block := response.read(2**16):
-                done += len(block)
-                if done > MAX_BYTES:
-                    raise OSError("it has far more bytes than BCCD")
-                file.write(block)
-                shown.update(len(block))
-        if total is not None and done < total:
-            raise OSError(f"the connection ended after {done:,} of {total:,} bytes")
+def _fetch(url: str, folder: str, progress: bool) -> str:
+    """Download an archive into a folder; an `OSError` where that fails."""
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")  # it advises to pin the archive's hash
+    downloader = pooch.HTTPDownloader(
+        progressbar=progress and find_spec("tqdm") is not None,
+        hooks={"response": _refuse},
+    )
+    # GitHub may pack the same files into another archive, so only `content_digest` of
+    # the files is known.
+    archive: str = pooch.retrieve(
+        url, known_hash=None, fname="archive.zip", path=folder, downloader=downloader
+    )
+    return archive
 
 
-def _unpack(archive: Path, folder: Path) -> Path:
-    """Take the folder BCCD out of an archive, and nothing that would land elsewhere."""
+def _refuse(response: "Response", **_: Any) -> None:
+    """Close a connection of which nothing shall be read, which pooch does not."""
+    size = int(response.headers.get("Content-Length", 0))
+    if size > MAX_BYTES or not response.ok:
+        response.close()
+    if size > MAX_BYTES:
+        raise OSError(f"it has {size:,} bytes, far more than BCCD")
+
+
+def _unpack(archive: str, folder: Path) -> Path:
+    """The folder BCCD of an archive, unpacked; an `OSError` where there is none."""
     with zipfile.ZipFile(archive) as opened:
         if sum(info.file_size for info in opened.infolist()) > MAX_BYTES:
             raise OSError("it unpacks to far more bytes than BCCD has")
-        for info in opened.infolist():
-            if leaves_folder(info.filename):
-                raise OSError(f"it holds {info.filename!r}, outside of its folder")
-            parts = Path(info.filename).parts
-            if "BCCD" not in parts or info.is_dir():
-                continue
-            inside = parts[parts.index("BCCD") + 1 :]
-            if inside and inside[0] in PARTS:
-                target = folder.joinpath(*inside)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(info) as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-    if not folder.is_dir():
+        for name in opened.namelist():
+            if leaves_folder(name):
+                raise OSError(f"it holds {name!r}, outside of its folder")
+        opened.extractall(folder)
+    found = next(folder.rglob("BCCD"), None)
+    if found is None:
         raise OSError("it holds no folder BCCD")
-    return folder
+    return found

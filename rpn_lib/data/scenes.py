@@ -3,6 +3,7 @@
 Dimension letters: H, W height and width of an image.
 """
 
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -174,5 +175,5 @@ def unseen_scenes(length: int = 8, seed: int = 3) -> list[Tensor]:
     """
     scenes = ShapesDataset(length=20 + 3 * length, seed=seed)
     samples = (scenes[i] for i in range(len(scenes)))
-    full = [image for image, target in samples if len(target["boxes"]) >= 4]
-    return full[:length]
+    full = (image for image, target in samples if len(target["boxes"]) >= 4)
+    return list(islice(full, length))
