@@ -40,6 +40,7 @@ SETUP = re.compile(r'^if find_spec\("rpn_lib"\) is None:.*\n(?:[ ]+.*(?:\n|\Z))+
 LAUNCH = re.compile(r"\n*^\[Open this chapter in Colab\]\(.*\)\n*\Z", re.M)
 # What Colab has; a set-up cell brings the rest, without what these would pull in.
 ON_COLAB = {"torch", "torchvision", "numpy", "matplotlib", "pillow"}
+ON_COLAB |= {"requests", "platformdirs"}  # of google.colab, and of jupyter_core
 # What chapters import besides, and what that needs in turn.
 OTHERS = {
     "torchmetrics": ["torchmetrics", "lightning-utilities"],
