@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +29,8 @@ from rpn_lib.data.records import Record, as_boxes
 from rpn_lib.data.resize import Resize
 from rpn_lib.data.scenes import ShapesDataset
 from rpn_lib.data.sides import choose_side
-from rpn_lib.errors import SettingError, TrainingError
-from rpn_lib.models import build_rpn, network_of
+from rpn_lib.errors import BoxError, SettingError, TrainingError
+from rpn_lib.models import build_rpn, network_of, trained_rpn
 from rpn_lib.training.checkpoint import load_checkpoint, read_state
 from rpn_lib.training.config import DataConfig
 from rpn_lib.training.measure import propose_in
@@ -53,6 +54,94 @@ def run(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "rpn"
     assert train(data, out) == 0
     return out
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_replaced(
+    data, run, tmp_path, capsys
+):
+    out = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(out / "checkpoints")
+    before = (out / "checkpoint.pt").read_bytes()
+    assert train(data, out) == 2
+    assert "holds a run that is finished" in capsys.readouterr().err
+    assert (out / "checkpoint.pt").read_bytes() == before
+
+
+def test_pictures_that_are_learnt_from_and_measured_on_are_told(tmp_path, capsys):
+    data = write_folder(tmp_path / "scenes")
+    sets = data / "ImageSets/Main"
+    (sets / "val.txt").write_text((sets / "train.txt").read_text())
+    assert train(data, tmp_path / "run") == 0
+    said = capsys.readouterr().err
+    assert "warning: 13 of 13 pictures that are measured on are trained on" in said
+
+
+def test_photographs_are_turned_as_in_training(tmp_path, capsys):
+    data = write_folder(tmp_path / "scenes")
+    photo = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (128, 96)).save(photo, exif=exif)
+    for how, size in (("ignore", (128, 96)), ("apply", (96, 128))):
+        out = tmp_path / how
+        assert train(data, out, "--exif", how) == 0
+        arguments = ["--checkpoint", str(out / "checkpoint.pt"), "--out", str(out)]
+        assert main(["propose", str(photo), *arguments]) == 0
+        found = json.loads((out / "turned.jpg.json").read_text())
+        assert (found["width"], found["height"]) == size
+
+
+def test_annotations_of_the_same_name_are_not_written_over(tmp_path, capsys):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
+    arguments = ["propose", str(tmp_path / "a.jpg"), "--out", str(tmp_path)]
+    for content in ('{"my": "annotation"}', "[1]", "no JSON"):
+        (tmp_path / "a.jpg.json").write_text(content)
+        assert main(arguments) == 2
+        assert "has not written it" in capsys.readouterr().err
+        assert (tmp_path / "a.jpg.json").read_text() == content
+    (tmp_path / "a.jpg.json").unlink()
+    assert main(arguments) == main(arguments) == 0  # over its own
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--proposals 0", "--top -1", "--min-score nan", "--min-score 2", "--side 0"],
+)
+def test_numbers_out_of_range(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["propose", "a.jpg", *words.split()])
+    assert stop.value.code == 2
+    assert f"{words.split()[1]} must be" in capsys.readouterr().err
+
+
+def test_who_stops_listening_does_not_stop_the_work(data, tmp_path):
+    out = tmp_path / "anchors"
+    command = f"{sys.executable} -m rpn_lib anchors {data} --out {out}"
+    for end in ("| head -1", ">&-"):
+        done = subprocess.run(
+            f"{command} {end}; exit ${{PIPESTATUS[0]}}",
+            shell=True,
+            executable="/bin/bash",
+            capture_output=True,
+            text=True,
+            env=environment(),
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert list(out.glob("*.png"))
+        shutil.rmtree(out)
+
+
+def test_propose_in_takes_images_as_they_are_read():
+    rpn, image = trained_rpn().train(), ShapesDataset(1)[0][0]
+    before = {name: value.clone() for name, value in rpn.state_dict().items()}
+    boxes, _ = propose_in(rpn, image)
+    assert rpn.training
+    for name, value in rpn.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert torch.equal(boxes, propose_in(rpn.eval(), image)[0])
+    for wrong in (image / 255, image[None], image.numpy(), "a.jpg", image.int()):
+        with pytest.raises(BoxError, match="takes an image as a tensor"):
+            propose_in(rpn, wrong)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,8 +1,10 @@
 """Nothing vanishes without a word: flags, turned boxes, doubles, odd pictures."""
 
+import io
 import json
 import multiprocessing
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from folders import CELL, annotate, environment, slashed, write_coco, write_folder
-from PIL import Image
+from PIL import Image, features
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
@@ -65,6 +67,47 @@ def counts(root, **reading):
     records = scan_folder(root, "train", **reading).records
     boxes = sum(len(record.boxes) for record in records)
     return boxes, sum(len(record.crowds) for record in records)
+
+
+def test_an_empty_file_hides_no_other_annotations(tmp_path):
+    write_folder(tmp_path, SCENES, train=2)
+    first = min((tmp_path / "Annotations").iterdir())
+    for folder in ("day", "night"):
+        shutil.copytree(tmp_path / "Annotations", tmp_path / "d" / folder)
+        shutil.copytree(
+            tmp_path / "JPEGImages", tmp_path / "d" / folder, dirs_exist_ok=True
+        )
+    (tmp_path / "d/night" / first.name).write_text("")
+    found = check_folder(tmp_path / "d", ["all"])
+    assert found.summary.startswith("7 images")
+    (problem,) = found.problems
+    assert str(Path("night", first.name)) in str(problem)
+
+
+def test_pictures_in_a_folder_called_data(tmp_path):
+    write_folder(tmp_path / "a", SCENES, train=2)
+    for old, new in (("JPEGImages", "data"), ("Annotations", "labels")):
+        (tmp_path / "a" / old).rename(tmp_path / new)
+    found = check_folder(tmp_path, ["all"])
+    assert (found.problems, found.summary[:8]) == ([], "4 images")
+
+
+def test_a_strip_is_resized_to_a_line():
+    strip = torch.zeros(3, 5, 3000, dtype=torch.uint8)
+    assert Resize(240).resize(strip).shape[1:] == Resize(240).size_of((5, 3000))
+
+
+def test_a_damaged_avif_is_named(tmp_path):
+    if not features.check("avif"):
+        pytest.fail("This Pillow reads no AVIF.")
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(buffer, "avif")
+    content = bytearray(buffer.getvalue())
+    at = content.find(b"pitm") + 8
+    content[at : at + 2] = b"\0\x09"
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.jpg"):
+        read_image(tmp_path / "a.jpg")
 
 
 # Values as tools write them

@@ -1,5 +1,6 @@
 """YOLO folders: every kind of row, layouts as people have them, faults by the line."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,7 @@ from PIL import Image
 from rpn_lib.data.check import check_folder
 from rpn_lib.data.folder import open_folder, reader_of, scan_folder, splits_of
 from rpn_lib.data.problems import lines_of
-from rpn_lib.data.yolo_layout import label_file
-from rpn_lib.data.yolo_rows import read_row
+from rpn_lib.data.yolo_rows import label_file, read_row
 from rpn_lib.errors import DataError
 
 ROW = "1 0.5 0.25 0.5 0.25"  # in 64 x 48: x 16 to 48, y 6 to 18
@@ -287,6 +287,43 @@ def test_where_a_label_lies():
         ("train/a.png", "train/a.txt"),
     ]:
         assert label_file(Path(picture)) == Path(label)
+
+
+@pytest.mark.parametrize(("picture", "label"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_are_written_in_two_ways(tmp_path, picture, label):
+    name, other = (unicodedata.normalize(form, "Größe") for form in (picture, label))
+    write(tmp_path, {f"images/{name}.jpg": None, f"labels/{other}.txt": ROW})
+    assert list(boxes(tmp_path, "all").values()) == [[BOX]]
+
+
+def test_labels_beside_the_pictures_of_a_folder_called_images(tmp_path):
+    files = {f"{name}/images/{name}.jpg": None for name in "abc"}
+    files |= {"a/images/a.txt": ROW, "b/labels/b.txt": ROW, "b/images/b.txt": ""}
+    root = write(tmp_path / "pictures", files)
+    assert boxes(root, "all") == {"a.jpg": [BOX], "b.jpg": [BOX], "c.jpg": []}
+
+
+@pytest.mark.parametrize("pictures", ["JPEGImages", "imgs", "Images", "images"])
+@pytest.mark.parametrize("labels", ["labels", "Labels"])
+def test_labels_beside_a_folder_of_pictures(tmp_path, pictures, labels):
+    files = {f"{pictures}/a.jpg": None, f"{labels}/a.txt": ROW}
+    assert boxes(write(tmp_path, files), "all") == {"a.jpg": [BOX]}
+
+
+@pytest.mark.parametrize("ending", ["JPG", "jfif", "jpe", "Png"])
+def test_endings_of_pictures(tmp_path, ending):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").rename(tmp_path / f"a.{ending}")
+    write(tmp_path, {"a.txt": ROW})
+    assert boxes(tmp_path, "all") == {f"a.{ending}": [BOX]}
+
+
+def test_a_link_to_a_folder_whose_name_begins_alike(tmp_path):
+    write(tmp_path, {"birds/a.jpg": None, "birds/a.txt": ROW})
+    write(tmp_path, {"birds_v2/b.jpg": None, "birds_v2/b.txt": ROW})
+    (tmp_path / "birds_v2/old").symlink_to("../birds")
+    (tmp_path / "birds_v2/again").symlink_to(".")  # and this leads back
+    assert boxes(tmp_path / "birds_v2", "all") == {"a.jpg": [BOX], "b.jpg": [BOX]}
 
 
 shares = st.integers(0, 10**6).map(lambda n: n / 10**6)

@@ -20,15 +20,20 @@ class _Console(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; what a terminal cannot show is written as its number."""
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        if stream is None:  # closed, as some schedulers start their jobs
+            return
         encoding = getattr(stream, "encoding", None) or "utf-8"
         text = record.getMessage()
         text = text.encode(encoding, "backslashreplace").decode(encoding)
         bars = sys.modules.get("tqdm")
-        if bars is None:
-            stream.write(f"{text}\n")
+        try:
+            if bars is None:
+                stream.write(f"{text}\n")
+            else:
+                bars.tqdm.write(text, file=stream)
             stream.flush()
-        else:
-            bars.tqdm.write(text, file=stream)
+        except BrokenPipeError:  # its reader is gone, as `head` is; the work goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _from_first(record: logging.LogRecord) -> bool:

@@ -28,9 +28,10 @@ def run(options: argparse.Namespace) -> int:
     """
     from rpn_lib.figures.live import write_page  # needs onnx, as other commands do not
 
-    rpn, side = network(options.checkpoint)
-    resize: Any = Resize(options.side or side or SIDES[0]).resize
-    pictures: list[Tensor] = [resize(read_image(path)) for path in options.pictures]
+    rpn, trained = network(options.checkpoint)
+    resize: Any = Resize(options.side or trained.side or SIDES[0]).resize
+    read = [read_image(path, trained.exif) for path in options.pictures]
+    pictures: list[Tensor] = [resize(image) for image in read]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_page(rpn, options.out, pictures or unseen_scenes(), options.title)
     size = options.out.stat().st_size / 1e6

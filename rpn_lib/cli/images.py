@@ -18,6 +18,7 @@ from rpn_lib.cli.objects import (
 )
 from rpn_lib.data.augment import Augment
 from rpn_lib.data.batches import InMemory
+from rpn_lib.data.check import LEAK
 from rpn_lib.data.dataset import AnnotatedFolder
 from rpn_lib.data.folder import scan_folder
 from rpn_lib.data.problems import lines_of
@@ -76,6 +77,7 @@ def open_images(config: DataConfig) -> Images:
     val_folder = AnnotatedFolder(val_scan, fit, config.on_bad_box)
     check_objects(train_scan, val_scan, objects.side)
     _tell_unknown(train_folder, val_folder, config.val_split)
+    _tell_shared(train_scan, val_scan)
     tell(train_folder, val_folder)
     train_set: Dataset[Sample] = train_folder
     val_set: Dataset[Sample] = val_folder
@@ -114,6 +116,16 @@ def _tell_unknown(
     unknown = sorted(set(val_folder.classes) - set(train_folder.classes))
     if unknown:
         log.info(f"note: only in {val_split}, never trained on: {', '.join(unknown)}")
+
+
+def _tell_shared(train_scan: Scan, val_scan: Scan) -> None:
+    learnt = {record.path for record in train_scan.records}
+    shared = [record.name for record in val_scan.records if record.path in learnt]
+    if shared:
+        log.warning(
+            f"warning: {len(shared)} of {len(val_scan.records)} pictures that are "
+            f"measured on are trained on as well, such as {shared[0]}. {LEAK}"
+        )
 
 
 def tell(*folders: AnnotatedFolder) -> None:

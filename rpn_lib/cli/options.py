@@ -5,6 +5,8 @@ was asked for from what is only a default.
 """
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,19 @@ def device_option(parser: Any, default: str = "cuda if there is one, else cpu") 
         "--device",
         help=f"where the network is computed: cpu, cuda or mps (default: {default})",
     )
+
+
+def number_of(
+    kind: type[int] | type[float], least: float, most: float = math.inf
+) -> Callable[[str], float]:
+    """Makes a number of a word of the command line, and refuses it out of range."""
+
+    def number(word: str) -> float:
+        value = kind(word)
+        if not least <= value <= most:
+            limits = f"{least} or more" if most == math.inf else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{word} must be {limits}")
+        return value
+
+    number.__name__ = kind.__name__  # argparse names it where `kind` refuses a word
+    return number

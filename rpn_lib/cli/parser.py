@@ -15,6 +15,7 @@ from rpn_lib.cli.options import (
     checkpoint_option,
     data_option,
     device_option,
+    number_of,
     out_option,
 )
 from rpn_lib.cli.texts import COMMANDS, DESCRIPTION
@@ -89,7 +90,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     add("--split", help="split to measure on (default: the training's val-split)")
     add(
         "--side",
-        type=int,
+        type=number_of(int, 32),
         help="pixels that the shorter side is resized to (default: as in training)",
     )
     add("--precision", action="store_true", help="compute average precision too")
@@ -110,11 +111,21 @@ def _propose_options(parser: argparse.ArgumentParser) -> None:
         parser, "proposals", "folder that pictures and JSON files are written to"
     )
     for name, kind, default, text in (
-        ("--proposals", int, 100, "how many boxes the JSON file gets at most"),
-        ("--top", int, 20, "how many boxes, the best, are drawn into the picture"),
+        (
+            "--proposals",
+            number_of(int, 1),
+            100,
+            "how many boxes the JSON file gets at most",
+        ),
+        (
+            "--top",
+            number_of(int, 0),
+            20,
+            "how many boxes, the best, are drawn into the picture",
+        ),
         (
             "--min-score",
-            float,
+            number_of(float, 0, 1),
             0.0,
             "smallest probability, 0 to 1, that a box must have",
         ),
@@ -122,7 +133,7 @@ def _propose_options(parser: argparse.ArgumentParser) -> None:
         add(name, type=kind, default=default, help=f"{text} (default: {default})")
     add(
         "--side",
-        type=int,
+        type=number_of(int, 32),
         help="pixels that the shorter side is resized to (default: as in training)",
     )
     add(
@@ -148,7 +159,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--side",
-        type=int,
+        type=number_of(int, 32),
         help="pixels that the shorter side of --pictures is resized to (default: as in "
         "training)",
     )

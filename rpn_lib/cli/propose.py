@@ -1,6 +1,7 @@
 """`rpn propose`: boxes in photographs, as pictures and as JSON."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rpn_lib.data.sides import SIDES
 from rpn_lib.errors import DataError
 from rpn_lib.models import trained_rpn
 from rpn_lib.rpn import RegionProposalNetwork
+from rpn_lib.training.config import DataConfig
 from rpn_lib.training.measure import propose_in
 
 
@@ -30,15 +32,15 @@ def run(options: argparse.Namespace) -> int:
         the exit code: 1 where a photograph of a folder was left out.
     """
     photos, base = _photos(options.photo)
-    rpn, side = network(options.checkpoint)
-    side = options.side or side
+    rpn, trained = network(options.checkpoint)
+    side = options.side or trained.side
     rpn = rpn.to(usable_device(options.device))
     rpn.select.post_nms_top_k = options.proposals
     rpn.select.score_threshold = options.min_score
     failed = 0
     for photo in bar(photos, unit="photo", show=len(photos) > 1):
         try:
-            image = read_image(photo, max_pixels=options.max_pixels)
+            image = read_image(photo, trained.exif, options.max_pixels)
         except DataError as error:
             if len(photos) == 1:
                 raise
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
             "boxes": [[round(x, 2) for x in box] for box in boxes.tolist()],
             "scores": [round(score, 4) for score in scores.tolist()],
         }
-        write_json(target.with_name(f"{target.name}.json"), content)
+        _write(target.with_name(f"{target.name}.json"), content)
         picture = target.with_name(f"{target.name}.proposals.png")
         save_figure(_overlay(image, boxes[: options.top]), picture)
         log.info(f"{photo}: {len(boxes)} proposals, {picture}")
@@ -82,8 +84,23 @@ def _photos(photo: Path) -> tuple[list[Path], Path]:
     return [path for path in found if path not in own], photo
 
 
-def network(path: Path | None) -> tuple[RegionProposalNetwork, int | None]:
-    """The network to use, and the shorter side of images that it was trained on.
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write proposals, but not over somebody's annotations of the same name."""
+    if path.is_file():
+        try:
+            own = content.keys() <= json.loads(path.read_bytes()).keys()
+        except (ValueError, AttributeError):
+            own = False
+        if not own:
+            raise DataError(
+                f"{path} is there, and rpn propose has not written it. Choose another "
+                "folder with --out."
+            )
+    write_json(path, content)
+
+
+def network(path: Path | None) -> tuple[RegionProposalNetwork, DataConfig]:
+    """The network to use, and how the images that it was trained on were read.
 
     Args:
         path: a checkpoint; if not given, that of `rpn train`, or else the network that
@@ -95,9 +112,8 @@ def network(path: Path | None) -> tuple[RegionProposalNetwork, int | None]:
             "library, which knows synthetic scenes only: rpn train --data FOLDER "
             "trains one on your photographs, --checkpoint names another."
         )
-        return trained_rpn(), SIDES[0]
-    rpn, trained = load(path or CHECKPOINT)
-    return rpn, trained.side
+        return trained_rpn(), DataConfig(side=SIDES[0])
+    return load(path or CHECKPOINT)
 
 
 def _overlay(image: Tensor, boxes: Tensor) -> Any:

@@ -145,7 +145,7 @@ def refuse_to_replace(out: Path, checkpoints: Checkpoints) -> None:
     Raises:
         TrainingError: it does.
     """
-    if checkpoints.paths():
+    if checkpoints.paths() or (out / "checkpoint.pt").is_file():
         whole = (out / "results.json").is_file()
         raise TrainingError(
             f"{out} holds a run that {'is finished' if whole else 'can go on'}. "

@@ -105,7 +105,8 @@ def run_training(
         rpn = build_rpn(**settings.network.arguments()).to(device)
         if processes.rank() == 0:
             if not resume:  # not before the data are known to be good
-                for path in [*checkpoints.paths(), out / "results.json"]:
+                written = ("checkpoint.pt", "proposals.png", "results.json")
+                for path in [*checkpoints.paths(), *(out / name for name in written)]:
                     path.unlink(missing_ok=True)
             write_settings(out, settings)
         side = images.objects.side

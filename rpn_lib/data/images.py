@@ -16,11 +16,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # The endings that a folder of photographs is searched for, in this order.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
+    *(".jfif", ".jpe", ".avif"),
+)
 
 
 # What Pillow raises for files that are damaged, foreign or far too large.
-BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,  # of AVIF
+    Image.DecompressionBombError,
+)
 
 
 LFS = b"version https://git-lfs"  # what a file begins with that was not fetched

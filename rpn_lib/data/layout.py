@@ -147,7 +147,8 @@ def _leads_back(path: str, root: str) -> bool:
     if not os.path.islink(path):
         return False
     target = os.path.realpath(path)
-    return target == root or target.startswith(root + os.sep) or root.startswith(target)
+    whole = os.path.join(root, ""), os.path.join(target, "")  # each ends with a /
+    return whole[1].startswith(whole[0]) or whole[0].startswith(whole[1])
 
 
 class Pictures:
@@ -226,7 +227,7 @@ def picture_folders(folder: Path) -> list[Path]:
     """
     found = [folder, folder.parent]
     for above, below in ((folder.parent, ""), (folder.parent.parent, folder.name)):
-        sibling = subfolder(above, *PICTURES)
+        sibling = subfolder(above, *PICTURES, "data")
         if sibling is not None:
             found += [sibling / below, sibling]
     return list(dict.fromkeys(found))

@@ -7,6 +7,8 @@ measured on them like on all others. It is not trained on them: `tidy` drops the
 Dimension letters: G true boxes of an image.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import clamp_bounding_boxes
 
 from rpn_lib.data.records import Boxes, Sample, Target
-from rpn_lib.data.sides import MIN_SIDE, fitted_boxes, fitted_size, longest_side
+from rpn_lib.data.sides import MIN_SIDE, fitted_boxes, fitted_size
 from rpn_lib.errors import SettingError
 
 
@@ -71,7 +73,11 @@ class Resize(nn.Module):
         if side < 32:
             raise SettingError(f"side={side} must be 32 pixels or more.")
         self.side = side
-        self.resize = v2.Resize(side, max_size=longest_side(side), antialias=True)
+
+    def resize(self, *sample: Any) -> Any:
+        """Resize an image, or an image and its target, of which no box is clamped."""
+        size = self.size_of(sample[0].shape[-2:])
+        return v2.Resize(size, antialias=True)(*sample)
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """What becomes of an image's size, without the image.

@@ -32,8 +32,8 @@ def xml_folders(root: Path) -> list[tuple[str, Path]]:
     """Folders with XML files of VOC's kind, each with the split it belongs to."""
     found = []
     for path, files in folders(root):
-        first = next((name for name in files if name.lower().endswith(".xml")), None)
-        if first is not None and _is_voc(path / first):
+        # Any of them: one that is empty or broken shall not hide the others.
+        if any(_is_voc(path / name) for name in files if name.lower().endswith(".xml")):
             found.append((split_of(path.relative_to(root).parts), path))
     split = any(name is not None for name, _ in found)
     return [(name or ALL, path) for name, path in found if name or not split]

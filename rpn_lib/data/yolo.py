@@ -31,11 +31,10 @@ from rpn_lib.data.yolo_layout import (
     Layout,
     first_row,
     has_rows,
-    label_file,
     read_layout,
     yaml_path,
 )
-from rpn_lib.data.yolo_rows import read_row
+from rpn_lib.data.yolo_rows import label_file, read_row
 from rpn_lib.errors import DataError
 
 NAME = "YOLO"
@@ -78,6 +77,7 @@ class _Reader:
         self.root, self.layout, self.reading = root, layout, reading
         self.problems: list[Problem] = []
         self.records: list[Record] = []
+        self.texts = Pictures()  # text files are found as pictures are
         self.counts: Counter[str] = Counter()
         self.missing = 0
         self.pictures_of: dict[Path, list[Path]] = {}  # of each text file
@@ -92,6 +92,7 @@ class _Reader:
             self.problems.append(size)
             return
         path = label_file(picture)
+        path = self.texts.named([path.parent], path.name) or path
         there = self.pictures_of.setdefault(path, [])
         if picture in there:
             self.counts["twice"] += 1

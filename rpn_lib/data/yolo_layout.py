@@ -9,7 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rpn_lib.data.images import SUFFIXES
-from rpn_lib.data.layout import ALL, SPLITS, canonical, folders, split_of
+from rpn_lib.data.layout import (
+    ALL,
+    SPLITS,
+    canonical,
+    folders,
+    split_of,
+)
 from rpn_lib.data.problems import Fault
 from rpn_lib.data.records import whole
 
@@ -69,13 +75,14 @@ def has_rows(root: Path) -> bool:
     """Whether the first text files with something in them hold rows of numbers."""
     for folder, files in folders(root):
         looked_at = 0
+        pictures = {Path(x).stem for x in files if Path(x).suffix.lower() in SUFFIXES}
         for name in files:
             if not name.lower().endswith(".txt") or name in NAMES:
                 continue
             if (
                 folder.name.lower() == "labels"
                 or "labels" in folder.parts
-                or any((folder / name).with_suffix(end).is_file() for end in SUFFIXES)
+                or Path(name).stem in pictures
             ):
                 if first_row(folder / name):
                     return True
@@ -264,17 +271,3 @@ def _listed_classes(root: Path) -> dict[int, str]:
                 lines = path.read_text("utf-8-sig", errors="replace").splitlines()
                 return dict(enumerate(line.strip() for line in lines if line.strip()))
     return {}
-
-
-def label_file(picture: Path) -> Path:
-    """The text file of a picture: in `labels` instead of the last `images`.
-
-    >>> label_file(Path("a/images/train/b.jpg")).as_posix()
-    'a/labels/train/b.txt'
-    """
-    parts = list(picture.parts)
-    for i in range(len(parts) - 2, -1, -1):
-        if parts[i].lower() == "images":
-            parts[i] = "Labels" if parts[i] == "Images" else "labels"
-            return Path(*parts).with_suffix(".txt")
-    return picture.with_suffix(".txt")

@@ -1,9 +1,11 @@
-"""Rows of a YOLO text file: boxes, polygons, turned boxes and key points."""
+"""YOLO text files: where they lie, and their rows of boxes, polygons, key points."""
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
+from rpn_lib.data.layout import PICTURES
 from rpn_lib.data.problems import Fault
 
 
@@ -90,3 +92,24 @@ def _row_kind(
         return "polygon"
     # Key points of three numbers each, x, y and whether they are seen.
     return "key points" if (count - 4) % 3 == 0 else None
+
+
+def label_file(picture: Path) -> Path:
+    """The text file of a picture: in `labels` instead of the last `images` or the like.
+
+    Where there is none, but one beside the picture, it is that.
+
+    >>> label_file(Path("a/images/train/b.jpg")).as_posix()
+    'a/labels/train/b.txt'
+    """
+    beside, parts = picture.with_suffix(".txt"), picture.parts
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i].lower() in PICTURES:
+            above = Path(*parts[:i])
+            there = [x for x in ("labels", "Labels") if (above / x).is_dir()]
+            if there or (parts[i].lower() == "images" and not beside.is_file()):
+                name = there[0] if there else "labels"
+                found = above.joinpath(name, *parts[i + 1 :]).with_suffix(".txt")
+                return beside if beside.is_file() and not found.is_file() else found
+            break
+    return beside

@@ -58,9 +58,11 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         os.umask(mask)
         Path(name).chmod(0o666 & ~mask)  # mkstemp's files are for their owner alone
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             Path(name).unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say of which file
         raise
     with contextlib.suppress(OSError):  # folders cannot be opened on every system
         folder = os.open(path.parent, os.O_RDONLY)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from rpn_lib.data.batches import collate
 from rpn_lib.data.records import Sample
 from rpn_lib.data.resize import Resize
-from rpn_lib.errors import SettingError
+from rpn_lib.errors import BoxError, SettingError
 from rpn_lib.evaluation import AREAS, Evaluation, evaluate
 from rpn_lib.nms import Proposals
 from rpn_lib.precision import average_precision
@@ -341,12 +341,15 @@ def propose_in(
     """Proposals in one photograph, in its own pixels.
 
     Args:
-        rpn: the network, in evaluation mode.
+        rpn: the network; it is put into evaluation mode, and back as it was.
         image: `(3, H, W)`, uint8.
         side: shorter side to resize to before; as it is if not given.
 
     Returns:
         boxes `(K, 4)`, xyxy, and scores `(K,)`, on the CPU, the best first.
+
+    Raises:
+        BoxError: an image of another kind.
 
     >>> from rpn_lib.data.scenes import ShapesDataset
     >>> from rpn_lib.models import trained_rpn
@@ -354,12 +357,18 @@ def propose_in(
     >>> propose_in(trained_rpn(), image)[0].shape[1]
     4
     """
+    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3:
+        kind, shape = getattr(image, "dtype", type(image)), getattr(image, "shape", ())
+        raise BoxError(
+            "propose_in takes an image as a tensor (3, H, W) of uint8, 0 to 255, which "
+            f"read_image makes of a photograph, not {kind} {tuple(shape)}."
+        )
     height, width = image.shape[1:]
     pixels = image.as_subclass(Tensor)
     if side is not None:
         pixels = Resize(side).resize(pixels)
     small = pixels.float() / 255
-    device = next(rpn.parameters()).device
-    [found] = rpn([small.to(device)]).proposals
+    with evaluating(rpn):
+        [found] = rpn([small.to(next(rpn.parameters()).device)]).proposals
     factors = torch.tensor([width / small.shape[2], height / small.shape[1]] * 2)
     return found.boxes.cpu() * factors, found.scores.cpu()
