@@ -144,6 +144,20 @@ def test_propose_in_takes_images_as_they_are_read():
             propose_in(rpn, wrong)
 
 
+def test_a_page_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    out = tmp_path / "page.html"
+    out.write_text("before")
+
+    def half(rpn, path, *more):
+        Path(path).write_text("ha")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rpn_lib.figures.live.write_page", half)
+    assert main(["export", "--out", str(out)]) == 2
+    assert out.read_text() == "before"
+    assert [*tmp_path.iterdir()] == [out]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_teaches_by_example(command, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -289,6 +289,30 @@ def test_where_a_label_lies():
         assert label_file(Path(picture)) == Path(label)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "classes = 1\nTrain = data/Train.txt\nValidation = data/Validation.txt\n",
+        "train=/home/me/x/Train.txt\nvalid=Validation.txt\nbackup=backup\n",
+    ],
+)
+def test_the_lists_of_darknet_and_cvat(tmp_path, lines):
+    files = {"obj.names": "cell", "obj.data": f"{lines}names = data/obj.names\n"}
+    for split, names in (("Train", "abc"), ("Validation", "de")):
+        folder = f"obj_{split}_data"
+        files |= {f"{folder}/{name}.jpg": None for name in names}
+        files |= {f"{folder}/{name}.txt": "0 0.5 0.25 0.5 0.25" for name in names}
+        listed = [f"data/{folder}/{name}.jpg\n" for name in names]
+        files[f"{split}.txt"] = "".join(listed)
+    root = write(tmp_path, files)
+    assert sorted(splits_of(root)) == ["train", "val"]
+    assert [*boxes(root, "train")] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [*boxes(root, "val")] == ["d.jpg", "e.jpg"]
+    assert scan_folder(root, "train").classes == ["cell"]
+    (root / "Validation.txt").unlink()
+    assert splits_of(root) == ["all"]  # as without these lists
+
+
 @pytest.mark.parametrize(("picture", "label"), [("NFC", "NFD"), ("NFD", "NFC")])
 def test_accents_are_written_in_two_ways(tmp_path, picture, label):
     name, other = (unicodedata.normalize(form, "Größe") for form in (picture, label))

@@ -33,7 +33,12 @@ def run(options: argparse.Namespace) -> int:
     read = [read_image(path, trained.exif) for path in options.pictures]
     pictures: list[Tensor] = [resize(image) for image in read]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_page(rpn, options.out, pictures or unseen_scenes(), options.title)
+    new = options.out.with_name(f".{options.out.name}-new")
+    try:  # a full disk leaves the page that was there
+        write_page(rpn, new, pictures or unseen_scenes(), options.title)
+        new.replace(options.out)
+    finally:
+        new.unlink(missing_ok=True)
     size = options.out.stat().st_size / 1e6
     log.info(f"wrote {options.out}, {size:.1f} MB: open it in a browser")
     return 0

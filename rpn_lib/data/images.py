@@ -38,6 +38,21 @@ LFS = b"version https://git-lfs"  # what a file begins with that was not fetched
 ORIENTATION = 0x0112  # EXIF: 1 upright, 2 to 4 turned or mirrored, 5 to 8 on its side
 
 
+WIDTH, HEIGHT = 256, 257  # of a TIFF, as it is stored
+
+
+# What takes back what a number of EXIF asks for.
+AS_STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
 class Look(NamedTuple):
     """What one look at a picture shows.
 
@@ -81,8 +96,7 @@ def read_image(
 
     try:
         with _opened(path, max_pixels) as image:
-            upright = ImageOps.exif_transpose(image) if exif == "apply" else image
-            pixels: Tensor = pil_to_tensor(_rgb(upright))
+            pixels: Tensor = pil_to_tensor(_rgb(_turned(image, exif)))
             return pixels
     except BROKEN as error:
         raise _unreadable(path, error) from error
@@ -108,15 +122,20 @@ def look_at(
     """
     try:
         with _opened(path, max_pixels) as image:
+            # Of 16 bits in colour Pillow reads the upper 8. (EXIF may be behind the
+            # pixels: to look for it empties `tile`.)
+            deep_rgb = image.mode == "RGB" and ";16" in str(image.tile[:1])
             turn = _orientation(image)
             width, height = image.size
+            if image.format == "TIFF":  # of which Pillow may give the turned size
+                width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]
             deep = image.mode.startswith("I")
             brightest = None
             if decode:
-                if deep:
-                    brightest = int(np.asarray(image).max())
+                if deep or deep_rgb:
+                    brightest = int(np.asarray(image).max()) * (257 if deep_rgb else 1)
                 # Turning reads the EXIF part, which may be damaged.
-                _rgb(ImageOps.exif_transpose(image) if exif == "apply" else image)
+                _rgb(_turned(image, exif))
             if turn >= 5 and exif == "apply":
                 height, width = width, height
             return Look((height, width), turn, brightest)
@@ -198,6 +217,17 @@ def why_unreadable(path: str | Path, error: Exception) -> str:
                 return "it is a pointer of Git LFS in place of the file: git lfs pull."
         return "it is in no format that Pillow knows."
     return f"{str(error).rstrip('.')}."
+
+
+def _turned(image: Image.Image, exif: Exif) -> Image.Image:
+    """A picture as its camera noted, or as it is stored."""
+    if exif == "apply":
+        return ImageOps.exif_transpose(image)
+    turn = _orientation(image)
+    image.load()
+    if turn in AS_STORED and ORIENTATION not in image.getexif():
+        return image.transpose(AS_STORED[turn])  # Pillow has turned it: it was a TIFF
+    return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -107,18 +107,19 @@ def first_row(path: Path) -> bool:
 
 def read_layout(root: Path) -> Layout:
     """What `data.yaml` says, or where there is none, what the folders say."""
-    path = yaml_path(root)
-    if path is None:
-        return Layout(_found_pictures(root), _listed_classes(root), root)
-    content = _read_yaml(path)
-    layout = Layout({}, {}, path)
-    if content is None:
-        fault = Fault("unreadable", "It is no YAML that names splits.", "Correct it.")
-        layout.faults.append(fault)
-        content = {}
-    layout.classes = _classes(content, layout.faults)
+    path, content = _darknet(root)
+    classes = _listed_classes(root)
+    faults: list[Fault] = []
+    yaml_file = yaml_path(root)
+    if yaml_file is not None:
+        path, content = yaml_file, _read_yaml(yaml_file) or {}
+        if not content:
+            reason = "It is no YAML that names splits."
+            faults.append(Fault("unreadable", reason, "Correct it."))
+        classes = _classes(content, faults)
+    layout = Layout({}, classes, path, faults=faults)
     base = _resolved(root, root, str(content.get("path") or ".")) or root
-    for split in ("train", "val", "valid", "test"):
+    for split in ("train", "val", "valid", "validation", "test"):
         entries = content.get(split)
         if not entries:
             continue
@@ -137,6 +138,25 @@ def read_layout(root: Path) -> Layout:
     if not layout.pictures:
         layout.pictures = _found_pictures(root)
     return layout
+
+
+def _darknet(root: Path) -> tuple[Path, dict[str, Any]]:
+    """`obj.data`, in which darknet and CVAT name a list of pictures for each split.
+
+    If there is none with lists that are here, the folder itself, which says nothing.
+    """
+    for path in sorted(root.glob("*.data")):
+        lines = path.read_text("utf-8-sig", errors="replace").splitlines()
+        pairs = (line.split("=", 1) for line in lines if "=" in line)
+        content = {key.strip().lower(): value.strip() for key, value in pairs}
+        lists = {
+            key: entry
+            for key, entry in content.items()
+            if canonical(key) in SPLITS and _resolved(root, root, entry)
+        }
+        if {"train", "val"} <= {*map(canonical, lists)}:
+            return path, lists
+    return root, {}
 
 
 def _pictures_of(
