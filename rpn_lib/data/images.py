@@ -221,12 +221,12 @@ def why_unreadable(path: str | Path, error: Exception) -> str:
 
 def _turned(image: Image.Image, exif: Exif) -> Image.Image:
     """A picture as its camera noted, or as it is stored."""
-    if exif == "apply":
-        return ImageOps.exif_transpose(image)
+    if image.format != "TIFF":
+        return ImageOps.exif_transpose(image) if exif == "apply" else image
     turn = _orientation(image)
-    image.load()
-    if turn in AS_STORED and ORIENTATION not in image.getexif():
-        return image.transpose(AS_STORED[turn])  # Pillow has turned it: it was a TIFF
+    image.load()  # which turns a TIFF
+    if exif == "ignore" and turn in AS_STORED:
+        return image.transpose(AS_STORED[turn])
     return image
 
 
