@@ -29,12 +29,11 @@ from rpn_lib.data.records import (
 )
 from rpn_lib.data.yolo_layout import (
     Layout,
-    first_row,
     has_rows,
     read_layout,
     yaml_path,
 )
-from rpn_lib.data.yolo_rows import label_file, read_row
+from rpn_lib.data.yolo_rows import first_row, label_file, read_row
 from rpn_lib.errors import DataError
 
 NAME = "YOLO"

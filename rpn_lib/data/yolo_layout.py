@@ -9,15 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rpn_lib.data.images import SUFFIXES
-from rpn_lib.data.layout import (
-    ALL,
-    SPLITS,
-    canonical,
-    folders,
-    split_of,
-)
+from rpn_lib.data.layout import ALL, SPLITS, canonical, folders, split_of
 from rpn_lib.data.problems import Fault
 from rpn_lib.data.records import whole
+from rpn_lib.data.yolo_rows import first_row
 
 MOST_NUMBERED = 10**6  # classes that `nc` may count without naming them
 
@@ -92,19 +87,6 @@ def has_rows(root: Path) -> bool:
     return False
 
 
-def first_row(path: Path) -> bool:
-    """Whether a text file begins with a row such as YOLO's, a class and numbers.
-
-    Rows with a name or with commas are none, but are meant to be: the reader says so.
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            words = file.readline().replace(",", " ").split()
-        return len(words) >= 5 and all(math.isfinite(float(w)) for w in words[1:])
-    except (OSError, ValueError):
-        return False
-
-
 def read_layout(root: Path) -> Layout:
     """What `data.yaml` says, or where there is none, what the folders say."""
     path, content = _darknet(root)
@@ -149,11 +131,8 @@ def _darknet(root: Path) -> tuple[Path, dict[str, Any]]:
         lines = path.read_text("utf-8-sig", errors="replace").splitlines()
         pairs = (line.split("=", 1) for line in lines if "=" in line)
         content = {key.strip().lower(): value.strip() for key, value in pairs}
-        lists = {
-            key: entry
-            for key, entry in content.items()
-            if canonical(key) in SPLITS and _resolved(root, root, entry)
-        }
+        splits = [key for key in content if canonical(key) in SPLITS]
+        lists = {x: content[x] for x in splits if _resolved(root, root, content[x])}
         if {"train", "val"} <= {*map(canonical, lists)}:
             return path, lists
     return root, {}

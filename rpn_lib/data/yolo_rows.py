@@ -113,3 +113,16 @@ def label_file(picture: Path) -> Path:
                 return beside if beside.is_file() and not found.is_file() else found
             break
     return beside
+
+
+def first_row(path: Path) -> bool:
+    """Whether a text file begins with a row such as YOLO's, a class and numbers.
+
+    Rows with a name or with commas are none, but are meant to be: the reader says so.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            words = file.readline().replace(",", " ").split()
+        return len(words) >= 5 and all(math.isfinite(float(w)) for w in words[1:])
+    except (OSError, ValueError):
+        return False
