@@ -5,6 +5,8 @@ dropped on it, and every step from picture to proposals can be looked at.
 """
 
 import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +17,7 @@ from rpn_lib.data.images import read_image
 from rpn_lib.data.resize import Resize
 from rpn_lib.data.scenes import unseen_scenes
 from rpn_lib.data.sides import SIDES
+from rpn_lib.training.checkpoint import write_atomically
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,12 +36,10 @@ def run(options: argparse.Namespace) -> int:
     read = [read_image(path, trained.exif) for path in options.pictures]
     pictures: list[Tensor] = [resize(image) for image in read]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    new = options.out.with_name(f".{options.out.name}-new")
-    try:  # a full disk leaves the page that was there
-        write_page(rpn, new, pictures or unseen_scenes(), options.title)
-        new.replace(options.out)
-    finally:
-        new.unlink(missing_ok=True)
+    with TemporaryDirectory() as folder:  # a full disk leaves the page that was there
+        page = Path(folder, "page.html")
+        write_page(rpn, page, pictures or unseen_scenes(), options.title)
+        write_atomically(options.out, page.read_bytes())
     size = options.out.stat().st_size / 1e6
     log.info(f"wrote {options.out}, {size:.1f} MB: open it in a browser")
     return 0
