@@ -25,6 +25,7 @@ from rpn_lib.matching import (
     check_arguments,
     covered,
     label_anchors,
+    required_iou,
     with_classes,
 )
 from rpn_lib.ranking import compared
@@ -114,10 +115,9 @@ def _from_all_pairs(
         pairs = pairs if valid is None else pairs.mul_(valid)
     iou, gt_index = _column_max(pairs)
     gt_best_iou = pairs.amax(dim=1)
-    counts = (gt_best_iou > 0) & (gt_best_iou >= least)
-    # What a best IoU has more than an anchor's is 0 where they are equal. One that does
-    # not count is reached by none. (Floats: `any` of a column of bools is slow.)
-    best = gt_best_iou.masked_fill(~counts, torch.inf)[:, None]
+    # What a best IoU has more than an anchor's is 0 where they are equal. (As floats:
+    # `any` of a column of bools is slow.)
+    best = required_iou(gt_best_iou, least)[:, None]
     missing = torch.sub(best, pairs, out=pairs)  # the last look at the pairs
     is_best = compared(torch.eq, missing.amin(dim=0), 0)
     return iou, gt_index, gt_best_iou, is_best
@@ -132,7 +132,7 @@ def _column_max(rows: Tensor) -> tuple[Tensor, Tensor]:
     countdown = torch.arange(count, 0, -1, dtype=rows.dtype, device=rows.device)
     # G, G - 1, ... for the highest; 0 and less for the others.
     first = torch.add(countdown[:, None], less, alpha=count, out=less).amax(dim=0)
-    return highest, first.neg_().add_(count).long()
+    return highest, (count - first).long()
 
 
 def _no_pairs(
@@ -177,15 +177,14 @@ def _in_blocks(
             block_best[i, near] = pairs.amax(dim=1)
     gt_best_iou = block_best.amax(dim=0)  # (G,)
     # Which anchors reach it? Only the blocks that hold a maximum are looked at again.
-    counts = (gt_best_iou > 0) & (gt_best_iou >= least)
-    holds_best = (block_best == gt_best_iou) & counts  # (blocks, G)
+    best = required_iou(gt_best_iou, least)
+    holds_best = block_best == best  # (blocks, G)
     again = holds_best.any(dim=1).tolist() if skip else [True] * len(blocks)
     for i, block in enumerate(blocks):
         if again[i]:
             rows = holds_best[i].nonzero()[:, 0] if skip else near
             pairs = _iou_rows(gt_boxes[rows], anchors[block], valid, block)
-            reached = (pairs == gt_best_iou[rows, None]) & counts[rows, None]
-            is_best[block] = reached.any(dim=0)
+            is_best[block] = (pairs == best[rows, None]).any(dim=0)
     return iou, gt_index, gt_best_iou, is_best
 
 

@@ -2,7 +2,8 @@
 
 So for IoU with a true box, sides are compared once for each column and each row.
 
-Dimension letters: N anchors; G true boxes; H rows and W columns of a grid, A shapes.
+Dimension letters: N anchors; G true boxes; H rows and W columns of a grid, A shapes; L
+lines, the columns and the rows of all grids and shapes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,37 +58,40 @@ def all_pairs(
     >>> all_pairs(anchors, torch.tensor([[0.0, 0, 8, 4]]), [(1, 2, 1)])
     tensor([[0.5000, 0.0000]])
     """
-    columns, rows = _lines(tuple(grids))
-    across, down = anchors[columns], anchors[rows]
-    x1, y1, x2, y2 = gt_boxes.T[:, :, None]  # (G, 1) each
-    width = torch.minimum(across[:, 2], x2).sub_(torch.maximum(across[:, 0], x1))
-    height = torch.minimum(down[:, 3], y2).sub_(torch.maximum(down[:, 1], y1))
-    own = across[:, 2] - across[:, 0], down[:, 3] - down[:, 1]
-    area = _products(*own, grids)  # (N,)
-    shared = _products(width.clamp_(min=0), height.clamp_(min=0), grids)  # (G, N)
+    axis, sides = _lines(tuple(grids))
+    begin, end = anchors.take(sides)  # (L,) each
+    low, high = gt_boxes.view(-1, 2, 2).index_select(2, axis).unbind(1)  # (G, L) each
+    shared = torch.minimum(end, high).sub_(torch.maximum(begin, low)).clamp_(min=0)
+    shared = _products(shared, grids)  # (G, N)
+    area = _products(end - begin, grids)  # (N,)
     gt_area = above_zero(box_area(gt_boxes))[:, None]
     return shared.div_((area + gt_area).sub_(shared))
 
 
 @lru_cache(maxsize=16)
 def _lines(grids: tuple[tuple[int, int, int], ...]) -> tuple[Tensor, Tensor]:
-    """The first anchor of each column, and of each row, for each shape and level."""
+    """The columns of all grids and shapes, then the rows: their axis and their sides.
+
+    The axis (L,) is 0 for a column, whose anchors share x1 and x2, 1 for a row. The
+    sides (2, L) say where these two are found among the numbers of all anchors.
+    """
     anchors = list(numbered(grids))
     columns = torch.cat([anchor[0].flatten() for anchor in anchors])
-    return columns, torch.cat([anchor[:, 0].flatten() for anchor in anchors])
+    rows = torch.cat([anchor[:, 0].flatten() for anchor in anchors])
+    axis = torch.cat([torch.zeros_like(columns), torch.ones_like(rows)])
+    low = 4 * torch.cat([columns, rows]) + axis
+    return axis, torch.stack([low, low + 2])
 
 
-def _products(
-    widths: Tensor, heights: Tensor, grids: Sequence[tuple[int, int, int]]
-) -> Tensor:
-    """Width by height of each anchor `(..., N)`, of those of its column and row."""
-    lead, count = widths.shape[:-1], sum(map(prod, grids))
-    result = widths.new_empty(*lead, count)
-    start = x = y = 0
+def _products(lengths: Tensor, grids: Sequence[tuple[int, int, int]]) -> Tensor:
+    """Width by height of each anchor `(..., N)`, of the lengths `(..., L)` of lines."""
+    lead, count = lengths.shape[:-1], sum(map(prod, grids))
+    result = lengths.new_empty(*lead, count)
+    start, x, y = 0, 0, sum(w * a for _, w, a in grids)  # rows come after columns
     for h, w, a in grids:
         place = result[..., start : start + h * w * a].view(*lead, h, w, a)
-        width = widths[..., x : x + w * a].view(*lead, 1, w, a)
-        height = heights[..., y : y + h * a].view(*lead, h, 1, a)
+        width = lengths[..., x : x + w * a].view(*lead, 1, w, a)
+        height = lengths[..., y : y + h * a].view(*lead, h, 1, a)
         torch.mul(width, height, out=place)
         start, x, y = start + h * w * a, x + w * a, y + h * a
     return result

@@ -151,6 +151,22 @@ def match_anchors(
     )
 
 
+def required_iou(gt_best_iou: Tensor, least: float) -> Tensor:
+    """The IoU by which an anchor is a best one of each true box, `(G,)`.
+
+    It is the highest that any anchor has, and infinite where that does not count.
+
+    Args:
+        gt_best_iou: `(G,)`, that highest IoU.
+        least: the least IoU of a best anchor.
+
+    >>> required_iou(torch.tensor([0.0, 0.2, 0.6]), 0.3)
+    tensor([   inf,    inf, 0.6000])
+    """
+    too_low = gt_best_iou < least if least > 0 else gt_best_iou <= 0
+    return gt_best_iou.masked_fill(too_low, torch.inf)
+
+
 def label_anchors(
     iou: Tensor,
     is_best: Tensor,
@@ -188,15 +204,12 @@ def label_anchors(
     background = compared(torch.lt, iou, rule.negative_iou)
     if unknown is not None:
         background &= ~unknown
-    # 1 for an object; else 0 for background, -1 for neither. (In int8: quick to move.)
-    labels = torch.maximum(_one_or_minus_one(positive), background.char() - 1)
+    # 0 for neither, 1 for background, 2 or 3 for an object. (In bytes: quick to move.)
+    objects, labels = positive.view(torch.int8), background.view(torch.int8)
+    labels = torch.add(labels, objects, alpha=2).clamp_(max=2)
     if valid is not None:
-        labels = torch.minimum(labels, _one_or_minus_one(valid))
-    return labels.long()
-
-
-def _one_or_minus_one(flags: Tensor) -> Tensor:
-    return flags.char().mul_(2).sub_(1)
+        labels *= valid.view(torch.int8)
+    return labels.sub_(1).long()
 
 
 def with_classes(labels: Tensor, gt_index: Tensor, gt_labels: Tensor | None) -> Tensor:
@@ -278,7 +291,7 @@ def check_arguments(
         )
     anchors = upcast(anchors)
     # One sum is quicker than a look at each number, and shows that one is not finite.
-    if not trusted and not anchors.sum().isfinite():
+    if not trusted and not isfinite(anchors.sum().item()):
         for number, anchor in enumerate(anchors.tolist()):
             if not all(map(isfinite, anchor)):
                 raise BoxError(f"anchor {number} is {anchor}; it must be finite.")

@@ -109,13 +109,11 @@ def test_each_way_is_taken(monkeypatch):
             assert spy.call_count > 10, way
 
 
-@pytest.fixture(params=[None, (500, 60, 3), (1, 1, 1)], ids=str)
+@pytest.fixture(params=[tiles.MOST_PAIRS, 500, 1])
 def in_one_go(request, monkeypatch):
     """All matching is done on the tiles, as much in one go as always, or little."""
     monkeypatch.setattr(fast, "BLOCK_PAIRS", 0)
-    if request.param is not None:
-        for name, most in zip(("HITS", "PAIRS", "TILES"), request.param):
-            monkeypatch.setattr(tiles, f"MOST_{name}", most)
+    monkeypatch.setattr(tiles, "MOST_PAIRS", request.param)
 
 
 @pytest.mark.usefixtures("in_one_go")
@@ -155,7 +153,9 @@ def test_a_box_that_no_anchor_touches_changes_nothing_on_a_grid():
     assert (found.labels == 0).all()
 
 
-def test_float64_stays_float64_on_a_grid():
+@pytest.mark.parametrize("few", [2**18, 0], ids=["all pairs", "tiles"])
+def test_float64_stays_float64_on_a_grid(few, monkeypatch):
+    monkeypatch.setattr(fast, "BLOCK_PAIRS", few)
     generate = AnchorGenerator([32, 50], strides=[16])
     anchors, grids = generate([(9, 7)])[0], generate.grids([(9, 7)])
     boxes = oracles.random_boxes(torch.Generator().manual_seed(0), 5)
