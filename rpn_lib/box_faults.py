@@ -33,7 +33,7 @@ class BoxFault(NamedTuple):
 
 def box_fault(
     box: Sequence[float],
-    image_size: Sequence[float] = (math.inf, math.inf),
+    image_size: Sequence[float] | None = None,
     thin: float = 0.0,
     tolerance: float = 0.0,
 ) -> BoxFault | None:
@@ -52,18 +52,20 @@ def box_fault(
     BoxFault(kind='zero', along='x', pixels=0)
     >>> box_fault([10, 10, 20, 30], (40, 15))
     BoxFault(kind='outside', along='x', pixels=5)
-    >>> box_fault([10, 10, 20, 30], (40, 40)) is None
+    >>> box_fault([-10, 10, 20, 30]) is None
     True
     """
     if not all(map(math.isfinite, box)):
         return BoxFault("not finite")
     x1, y1, x2, y2 = box
-    height, width = image_size
     if x2 < x1 or y2 < y1:
         return BoxFault("swapped", "x" if x2 < x1 else "y")
     if x1 == x2 or x2 - x1 < thin:
         return BoxFault("zero", "x", x2 - x1)
     if y1 == y2 or y2 - y1 < thin:
         return BoxFault("zero", "y", y2 - y1)
+    if image_size is None:
+        return None
+    height, width = image_size
     outside = max(-x1, -y1, x2 - width, y2 - height)
     return BoxFault("outside", pixels=outside) if outside > tolerance else None

@@ -7,13 +7,12 @@ at the edge of the program with `torchvision.ops.box_convert`.
 Dimension letters: N, M numbers of boxes; 4 the coordinates `x1, y1, x2, y2`.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from rpn_lib.box_faults import box_fault
+from rpn_lib.box_faults import BoxFault, box_fault
 from rpn_lib.errors import BoxError
 
 
@@ -171,21 +170,20 @@ def check_boxes(
             f"{where}: boxes have shape {tuple(boxes.shape)}; they must be (number of "
             "boxes, 4), and (0, 4) where there are none."
         )
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    height, width = (math.inf, math.inf) if image_size is None else image_size
-    good = (x1 < x2) & (y1 < y2) & boxes.isfinite().all(-1)  # (N,)
-    if image_size is not None:
-        good &= (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height)
-    if not good.all():
-        index = int((~good).nonzero()[0])
-        said = _explain(boxes[index].tolist(), (height, width))
-        raise BoxError(f"{where}, box {index} {said}")
+    # None is at fault if all sides have length and the frame around all has no fault.
+    corners = boxes[:, :2], boxes[:, 2:]
+    frame = torch.cat([corners[0].amin(dim=0), corners[1].amax(dim=0)])
+    if not (corners[0] < corners[1]).all() or box_fault(frame.tolist(), image_size):
+        for index, box in enumerate(boxes.tolist()):
+            if fault := box_fault(box, image_size):
+                said = _explain(box, fault, image_size)
+                raise BoxError(f"{where}, box {index} {said}")
     return boxes
 
 
-def _explain(box: list[float], image_size: Sequence[float]) -> str:
-    fault = box_fault(box, image_size)
-    assert fault is not None
+def _explain(
+    box: list[float], fault: BoxFault, image_size: Sequence[float] | None
+) -> str:
     text = "[" + ", ".join(f"{value:g}" for value in box) + "]: "
     if fault.kind == "not finite":
         return text + "a coordinate is not a finite number. Look for a missing value."
@@ -201,6 +199,7 @@ def _explain(box: list[float], image_size: Sequence[float]) -> str:
             "coordinates count pixels from 1 and include the last one, as in Pascal "
             "VOC, subtract 1 from x1 and y1."
         )
+    assert image_size is not None  # without it, none is outside
     height, width = image_size
     return text + (
         f"reaches outside the image, which is {width:g} wide and {height:g} high. "
