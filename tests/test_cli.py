@@ -103,6 +103,20 @@ def test_annotations_of_the_same_name_are_not_written_over(tmp_path, capsys):
     assert main(arguments) == main(arguments) == 0  # over its own
 
 
+def test_what_cannot_be_proposed_in_is_left_out_and_told(tmp_path, capsys):
+    for name in ("annotated.jpg", "good.jpg"):
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    (tmp_path / "annotated.jpg.json").write_text("[]")
+    (tmp_path / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    assert main(["propose", str(tmp_path), "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("left out") == 2
+    assert "annotated.jpg.json is there, and rpn propose has not written it" in said
+    assert "phone.HEIC cannot be read as an image" in said
+    assert (tmp_path / "annotated.jpg.json").read_text() == "[]"
+    assert (tmp_path / "good.jpg.json").is_file()
+
+
 @pytest.mark.parametrize(
     "words",
     ["--proposals 0", "--top -1", "--min-score nan", "--min-score 2", "--side 0"],
@@ -608,6 +622,13 @@ def test_evaluate_compares_two(run, data, tmp_path, capsys):
     assert f"AR@100 of {steps[1]} less that of {steps[0]}:" in text
     assert text.count("precision, 100 proposals: AP ") == 2
     assert len(json.loads((tmp_path / "evaluation.json").read_text())) == 2
+
+
+def test_a_network_is_not_compared_with_itself(run, data, capsys):
+    checkpoint = str(run / "checkpoint.pt")
+    arguments = ["--checkpoint", checkpoint, "--compare", checkpoint]
+    assert main(["evaluate", *arguments, "--data", str(data)]) == 2
+    assert "is the network that is measured already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -305,6 +305,7 @@ def test_command_line_on_a_folder(folder, tmp_path, capsys):
         (["--data", "nowhere"], "error: nowhere is no folder."),
         (["--epochs", "0"], "error: epochs=0 must be 1 or more."),
         (["--batch-size", "-8"], "error: batch_size=-8 must be 1 or more."),
+        (["--seed", "99999999999"], "seed=99999999999 must be 4294967295 or less."),
         (["--lr", "nan"], "error: lr=nan must be a number above 0."),
         (["--side", "8"], "error: side=8 must be 32 pixels or more."),
         (["--sizes", "-3"], "error: sizes of level 0 must be a list of positive"),

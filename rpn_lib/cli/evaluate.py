@@ -35,6 +35,11 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         the exit code.
     """
+    if options.compare == options.checkpoint:
+        raise SettingError(
+            f"--compare {options.compare} is the network that is measured already; "
+            "name another one."
+        )
     workers = from_values(TrainConfig, vars(options)).workers
     with processes.processes(usable_device(options.device)) as device:
         rpn, trained = load(options.checkpoint)

@@ -19,6 +19,7 @@ from rpn_lib.cli.options import (
     out_option,
 )
 from rpn_lib.cli.texts import COMMANDS, DESCRIPTION
+from rpn_lib.data.reading import LEAST_SIDE
 from rpn_lib.training.config import (
     READING,
     DataConfig,
@@ -90,7 +91,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     add("--split", help="split to measure on (default: the training's val-split)")
     add(
         "--side",
-        type=number_of(int, 32),
+        type=number_of(int, LEAST_SIDE),
         help="pixels that the shorter side is resized to (default: as in training)",
     )
     add("--precision", action="store_true", help="compute average precision too")
@@ -133,7 +134,7 @@ def _propose_options(parser: argparse.ArgumentParser) -> None:
         add(name, type=kind, default=default, help=f"{text} (default: {default})")
     add(
         "--side",
-        type=number_of(int, 32),
+        type=number_of(int, LEAST_SIDE),
         help="pixels that the shorter side is resized to (default: as in training)",
     )
     add(
@@ -159,7 +160,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--side",
-        type=number_of(int, 32),
+        type=number_of(int, LEAST_SIDE),
         help="pixels that the shorter side of --pictures is resized to (default: as in "
         "training)",
     )

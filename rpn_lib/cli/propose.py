@@ -21,6 +21,9 @@ from rpn_lib.rpn import RegionProposalNetwork
 from rpn_lib.training.config import DataConfig
 from rpn_lib.training.measure import propose_in
 
+# Photographs that Pillow does not read by itself: they are told, not passed over.
+PHONES = (".heic", ".heif")
+
 
 def run(options: argparse.Namespace) -> int:
     """Propose boxes in a photograph, or in each of a folder.
@@ -41,23 +44,22 @@ def run(options: argparse.Namespace) -> int:
     for photo in bar(photos, unit="photo", show=len(photos) > 1):
         try:
             image = read_image(photo, trained.exif, options.max_pixels)
+            boxes, scores = propose_in(rpn, image, side)
+            target = options.out / photo.relative_to(base)
+            content = {
+                "image": str(photo),
+                "width": image.shape[2],
+                "height": image.shape[1],
+                "boxes": [[round(x, 2) for x in box] for box in boxes.tolist()],
+                "scores": [round(score, 4) for score in scores.tolist()],
+            }
+            _write(target.with_name(f"{target.name}.json"), content)
         except DataError as error:
             if len(photos) == 1:
                 raise
             log.warning(f"left out: {error}")
             failed += 1
             continue
-        boxes, scores = propose_in(rpn, image, side)
-        target = options.out / photo.relative_to(base)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        content = {
-            "image": str(photo),
-            "width": image.shape[2],
-            "height": image.shape[1],
-            "boxes": [[round(x, 2) for x in box] for box in boxes.tolist()],
-            "scores": [round(score, 4) for score in scores.tolist()],
-        }
-        _write(target.with_name(f"{target.name}.json"), content)
         picture = target.with_name(f"{target.name}.proposals.png")
         save_figure(_overlay(image, boxes[: options.top]), picture)
         log.info(f"{photo}: {len(boxes)} proposals, {picture}")
@@ -73,7 +75,7 @@ def _photos(photo: Path) -> tuple[list[Path], Path]:
     found = sorted(
         path
         for path in photo.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in (*SUFFIXES, *PHONES) and path.is_file()
     )
     own = {path for path in found if is_own_picture(path)}
     if own:
@@ -96,6 +98,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
                 f"{path} is there, and rpn propose has not written it. Choose another "
                 "folder with --out."
             )
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, content)
 
 

@@ -11,6 +11,8 @@ from typing import Literal, TypedDict, get_args
 from rpn_lib.data.problems import Fault
 from rpn_lib.errors import SettingError, refuse_other
 
+LEAST_SIDE = 32  # pixels: what the shorter side of an image is resized to, at the least
+
 FirstPixel = Literal[0, 1]
 
 Difficult = Literal["ignore", "keep", "drop"]

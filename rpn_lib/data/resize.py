@@ -16,6 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import clamp_bounding_boxes
 
+from rpn_lib.data.reading import LEAST_SIDE
 from rpn_lib.data.records import Boxes, Sample, Target
 from rpn_lib.data.sides import MIN_SIDE, fitted_boxes, fitted_size
 from rpn_lib.errors import SettingError
@@ -70,8 +71,8 @@ class Resize(nn.Module):
 
     def __init__(self, side: int) -> None:
         super().__init__()
-        if side < 32:
-            raise SettingError(f"side={side} must be 32 pixels or more.")
+        if side < LEAST_SIDE:
+            raise SettingError(f"side={side} must be {LEAST_SIDE} pixels or more.")
         self.side = side
 
     def resize(self, *sample: Any) -> Any:

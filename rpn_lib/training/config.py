@@ -8,7 +8,14 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
 
-from rpn_lib.data.reading import Difficult, Exif, FirstPixel, OnBadBox, Reading
+from rpn_lib.data.reading import (
+    LEAST_SIDE,
+    Difficult,
+    Exif,
+    FirstPixel,
+    OnBadBox,
+    Reading,
+)
 from rpn_lib.errors import SettingError
 from rpn_lib.training.options import ChecksValues, option
 
@@ -53,7 +60,7 @@ class DataConfig(ChecksValues):
     side: int | None = option(
         None,
         "pixels that the shorter side of photographs is resized to",
-        least=32,
+        least=LEAST_SIDE,
         unit=" pixels",
         default_text="chosen by the size of the objects",
     )
@@ -235,7 +242,10 @@ class TrainConfig(ChecksValues):
     )
     amp: bool = option(False, "compute in mixed precision")
     seed: int = option(
-        0, "seed of the weights, the order of the images, augmentation and sampling"
+        0,
+        "seed of the weights, the order of the images, augmentation and sampling",
+        least=0,
+        most=2**32 - 1,
     )
     workers: int = option(
         0, "processes that read images; 0 reads them between steps", least=0, free=True

@@ -19,10 +19,10 @@ def option(default: Any, text: str, **more: Any) -> Any:
     Args:
         default: its value where nothing is given.
         text: what it is, a phrase for `--help`.
-        **more: `least`, the smallest value, and its `unit`; `choices`; `metavar`, what
-            `--help` calls the value; `default_text`, in place of the default in
-            `--help`; `free`, whether a run that is resumed may have another value,
-            since what is learnt doesn't depend on it.
+        **more: `least` and `most`, the smallest and the largest value, and `unit`;
+            `choices`; `metavar`, what `--help` calls the value; `default_text`, in
+            place of the default in `--help`; `free`, whether a run that is resumed may
+            have another value, since what is learnt doesn't depend on it.
     """
     return field(default=default, metadata=MappingProxyType({"help": text, **more}))
 
@@ -80,7 +80,7 @@ _NUMBERS = {int: (Integral, "a whole number"), float: (Real, "a number")}
 
 
 def _check(one: Option, value: Any) -> None:
-    """Refuse a value that is of another kind, none of the choices, or too small."""
+    """Refuse a value that is of another kind, none of the choices, or out of range."""
     if value is None and one.optional:
         return
     if one.many and not isinstance(value, tuple | list):
@@ -98,6 +98,9 @@ def _check(one: Option, value: Any) -> None:
         if least is not None and not part >= least:
             unit = one.more.get("unit", "")
             raise SettingError(f"{one.name}={part} must be {least}{unit} or more.")
+        most = one.more.get("most")
+        if most is not None and not part <= most:
+            raise SettingError(f"{one.name}={part} must be {most} or less.")
 
 
 class ChecksValues:
