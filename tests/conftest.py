@@ -13,8 +13,10 @@ settings.register_profile("thorough", deadline=None, max_examples=50 * 200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 # The tensors of the tests are small. On a busy machine threads spend their time waiting
-# for each other: minutes where one thread takes a second.
+# for each other: minutes where one thread takes a second. So here, and in the processes
+# that tests start.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The files that take longest. `make test` hands out files in order, each to the worker
 # that is free: were one of these among the last, the other worker would wait for it.
