@@ -98,7 +98,7 @@ def _first_come(free: Tensor) -> Tensor:
     Args:
         free: `(N, N)`, 1 where two boxes may both be kept, else 0. Changed in place.
     """
-    earlier = free.neg_().add_(1).triu_(1)  # [i, j]: i comes before j and overlaps it
+    earlier = free.sub_(1).triu_(1)  # [i, j]: -1 if i comes before j and overlaps it
     chosen = earlier.new_ones(len(earlier))
     while True:
         left = (chosen @ earlier == 0).to(earlier.dtype)
