@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import io
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -72,12 +73,19 @@ class Row(NamedTuple):
     def cells(self):
         """Our time and torchvision's, and their ratio."""
         if self.torchvision is None:
-            return f"{self.ours:.2f}", ""
-        return f"{self.ours:.2f} / {self.torchvision:.2f}", f"{self.measured:.2f}"
+            return rounded(self.ours), ""
+        times = f"{rounded(self.ours)} / {rounded(self.torchvision)}"
+        return times, f"{self.measured:.2f}"
 
     def verdict(self):
         """What is said of the goal."""
         return bench.goal_text(self.measured, self.goal)
+
+
+def rounded(milliseconds):
+    """Three digits, or all of a larger number."""
+    places = max(0, 2 - max(0, math.floor(math.log10(milliseconds))))
+    return f"{milliseconds:,.{places}f}"
 
 
 def side_by_side(*functions, seconds=1.0):
