@@ -75,9 +75,13 @@ class _Sides(NamedTuple):
 
 def _iou_of(a: _Sides, b: _Sides) -> Tensor:
     """IoU (N, M) of N boxes with M, by the arithmetic of `rpn_lib.boxes.box_iou`."""
-    high = torch.minimum(a.high[:, :, None], b.high[:, None])  # (2, N, M)
-    shared = high.sub_(torch.maximum(a.low[:, :, None], b.low[:, None])).clamp_(min=0)
-    intersection = shared[0].mul_(shared[1])
+    width, height = (  # one after the other: what is at hand fits into the cache
+        torch.minimum(a.high[axis, :, None], b.high[axis])
+        .sub_(torch.maximum(a.low[axis, :, None], b.low[axis]))
+        .clamp_(min=0)
+        for axis in (0, 1)
+    )
+    intersection = width.mul_(height)
     area = above_zero(a.area.clone())[:, None]
     return intersection.div_((area + b.area).sub_(intersection))
 
