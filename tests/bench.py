@@ -103,11 +103,11 @@ def add(name, ours, theirs, unit):
     print(f"{name:<44}{text[0]:>12}{text[1]:>14}{ratio:>8.3f}  {verdict}", flush=True)
 
 
-def goal_text(value, goal):
+def goal_text(value, goal, unit=""):
     """What a table says of a goal: nothing if there is none."""
     if goal is None:
         return ""
-    return f"{goal:g}" + (" MISSED" if value > goal else "")
+    return f"{goal:g}{unit}" + (" MISSED" if value > goal else "")
 
 
 # Large images: five levels of 800 x 1344, 268,569 anchors, two images

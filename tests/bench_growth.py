@@ -79,7 +79,8 @@ class Row(NamedTuple):
 
     def verdict(self):
         """What is said of the goal."""
-        return bench.goal_text(self.measured, self.goal)
+        unit = "" if self.torchvision else " ms"
+        return bench.goal_text(self.measured, self.goal, unit)
 
 
 def rounded(milliseconds):
@@ -269,17 +270,12 @@ def plot(rows, path):
 
 def table(one, more, alone):
     """The rows on one thread and on more, in Markdown."""
-
-    def unit(row):
-        return " ms" if row.goal and not row.torchvision else ""
-
     for first, row in zip(one, more):
         missed = "MISSED" in first.verdict()
-        goal = (first if missed else row).verdict() + unit(row)
+        goal = (first if missed else row).verdict()
         yield " | ".join([row.name, *first.cells(), *row.cells(), goal])
     for row in alone:
-        goal = row.verdict() + unit(row)
-        yield " | ".join([f"`{row.name}`", "", "", *row.cells(), goal])
+        yield " | ".join([f"`{row.name}`", "", "", *row.cells(), row.verdict()])
 
 
 def write_page(one, more, alone, threads, path=PAGE):
